@@ -1,0 +1,2 @@
+//! rgfs
+fn main() {}
