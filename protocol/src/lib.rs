@@ -9,10 +9,20 @@
 //! [`dict`] and [`old_dict`].
 #![forbid(unsafe_code)]
 
+pub mod auth;
+pub mod callback;
 pub mod dict;
+pub mod dump;
 pub mod errno;
+pub mod fops;
 pub mod gfid;
+pub mod handshake;
 pub mod iatt;
+pub mod old_dict;
+pub mod portmap;
+pub mod record;
+pub mod rpc;
+pub mod session;
 pub mod types;
 pub mod xdr;
 

@@ -1,0 +1,1 @@
+//! AUTH_GLUSTERFS credentials, v2 and v3.

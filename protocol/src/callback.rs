@@ -1,0 +1,1 @@
+//! Calls from the server to the client: FETCHSPEC, upcalls, lock contention.

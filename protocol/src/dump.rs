@@ -1,0 +1,1 @@
+//! GF-DUMP: which programs a server has, and PING.

@@ -1,0 +1,1 @@
+//! The handshake program: GETSPEC, SETVOLUME and their kin.

@@ -1,0 +1,1 @@
+//! The old serialized dictionary of the handshake and of callbacks.

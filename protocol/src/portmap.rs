@@ -1,0 +1,1 @@
+//! The portmapper of glusterd: brick name to TCP port.

@@ -1,0 +1,1 @@
+//! Record marking: fragments of a TCP stream to whole records.

@@ -1,0 +1,1 @@
+//! ONC RPC call and reply headers.

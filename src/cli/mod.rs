@@ -1,0 +1,1 @@
+//! The command line: glusterfs spellings, the mount helper, subcommands.

@@ -1,0 +1,1 @@
+//! From a volfile's graph to live translators.

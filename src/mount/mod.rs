@@ -1,0 +1,1 @@
+//! The life of a mount: mount(2), daemonise, signals, readiness, unmount.

@@ -1,0 +1,1 @@
+//! Counters, latency histograms per brick and fop, statedump.

@@ -1,0 +1,1 @@
+//! `cluster/distribute`: every name has one home among the children, found by a hash.

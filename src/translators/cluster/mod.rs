@@ -1,0 +1,3 @@
+//! Translators that spread data over several children.
+
+pub mod distribute;

@@ -1,0 +1,1 @@
+//! `features/read-only`: every modifying fop answers EROFS.

@@ -1,0 +1,1 @@
+//! `features/utime`: the client's clock sets the times that bricks note.

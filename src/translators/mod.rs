@@ -1,0 +1,7 @@
+//! The translators, in the folders of the volfile's `type` lines: `cluster/distribute` is in `cluster/distribute/`.
+
+pub mod cluster;
+pub mod debug;
+pub mod features;
+pub mod performance;
+pub mod protocol;

@@ -1,0 +1,1 @@
+//! Translators that cache or delay.

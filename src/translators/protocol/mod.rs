@@ -1,0 +1,3 @@
+//! Translators that speak to other machines.
+
+pub mod client;

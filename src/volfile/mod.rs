@@ -1,0 +1,1 @@
+//! Volfile text to a checked graph description.
