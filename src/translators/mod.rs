@@ -5,3 +5,7 @@ pub mod debug;
 pub mod features;
 pub mod performance;
 pub mod protocol;
+
+#[cfg(test)]
+#[allow(dead_code, reason = "each test uses a part of it")]
+pub(crate) mod testing;
