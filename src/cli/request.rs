@@ -302,7 +302,8 @@ mod tests {
 
     #[test]
     fn volumes_and_servers() {
-        let table: &[(&str, Vec<VolfileServer>, &str, &str, Option<&str>)] = &[
+        type Row = (&'static str, Vec<VolfileServer>, &'static str, &'static str, Option<&'static str>);
+        let table: &[Row] = &[
             ("-s a --volfile-id=v /m", vec![tcp("a", 24007)], "v", "a:v", None),
             ("-s a --volfile-id /v /m -s b", vec![tcp("a", 24007), tcp("b", 24007)], "/v", "a:/v", None),
             ("a,b:/v/d /m", vec![tcp("a", 24007), tcp("b", 24007)], "/v", "a:/v/d", Some("/d")),

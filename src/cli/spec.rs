@@ -114,7 +114,8 @@ mod tests {
 
     #[test]
     fn specs() {
-        let table: &[(&str, &[&str], &str, Option<&str>, bool)] = &[
+        type Row = (&'static str, &'static [&'static str], &'static str, Option<&'static str>, bool);
+        let table: &[Row] = &[
             ("srv:vol", &["srv"], "vol", None, false),
             ("srv:/vol", &["srv"], "/vol", None, false),
             ("srv:/vol/", &["srv"], "/vol", None, false),
