@@ -8,6 +8,8 @@ use std::time::Duration;
 pub struct Environment {
     /// The runtime of the network threads: sockets and timers live there.
     pub runtime: tokio::runtime::Handle,
+    /// The network threads; each brick connection lives on one of them.
+    pub network: crate::net::Network,
     /// Who this client is, for the bricks.
     pub identity: Arc<Identity>,
     /// Host that gave the volfile: the brick host of leaves without `remote-host`.

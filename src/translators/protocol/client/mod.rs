@@ -1,1 +1,3 @@
 //! `protocol/client`: one brick.
+
+pub mod link;
