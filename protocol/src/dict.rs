@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::xdr::{DecodeError, Decoder, Encoder, MAX_OPAQUE, padding};
 use crate::{Gfid, Iatt, Time};
 
 /// A value of a dictionary, with the type numbers of `dict.h`.
@@ -164,5 +165,205 @@ impl Dict {
     /// An integer value; see [`Value::as_int`].
     pub fn int(&self, key: &str) -> Option<i64> {
         self.get(key)?.as_int()
+    }
+}
+
+/// Most pairs of a dictionary. A file's xattrs, listed in one reply, stay far below.
+pub const MAX_PAIRS: usize = 1 << 16;
+/// Longest key in bytes, its NUL included. An xattr's name has at most 255.
+pub const MAX_KEY: usize = 1 << 12;
+
+impl Dict {
+    /// Bytes on the wire.
+    pub fn encoded_len(&self) -> usize {
+        12 + self.pairs.iter().map(|(key, value)| opaque_len(key.len() + 1) + 4 + value.encoded_len()).sum::<usize>()
+    }
+
+    /// Appends a `gfx_dict`: size of the pairs in bytes, count (−1 for NULL), number of pairs, pairs.
+    ///
+    /// The size must be right: a brick cuts a WRITE into header and payload with it.
+    pub fn encode(&self, encoder: &mut Encoder) {
+        let size_at = encoder.len();
+        encoder.u32(0);
+        encoder.i32(if self.null { -1 } else { self.pairs.len() as i32 });
+        encoder.u32(self.pairs.len() as u32);
+        let start = encoder.len();
+        for (key, value) in &self.pairs {
+            encoder.opaque_with_nul(key);
+            value.encode(encoder);
+        }
+        encoder.patch_u32(size_at, (encoder.len() - start) as u32);
+    }
+
+    /// Takes a `gfx_dict`. Its size word is not needed and not believed; a negative count makes it NULL whatever follows.
+    pub fn decode(decoder: &mut Decoder) -> Result<Self, DecodeError> {
+        decoder.u32("dict.xdr_size")?;
+        let count = decoder.i32("dict.count")?;
+        let length = decoder.u32("dict.pairs")? as usize;
+        if length > MAX_PAIRS {
+            let at = decoder.position();
+            return Err(DecodeError::TooLong { what: "dict.pairs", length, limit: MAX_PAIRS, at });
+        }
+        // A pair has at least 16 bytes: what the record cannot hold is not allocated.
+        let mut pairs = Vec::with_capacity(length.min(decoder.remaining() / 16));
+        for _ in 0..length {
+            let mut key = decoder.opaque("dict.key", MAX_KEY)?;
+            if key.last() == Some(&0) {
+                key.truncate(key.len() - 1);
+            }
+            pairs.push((key, Value::decode(decoder)?));
+        }
+        if count < 0 {
+            return Ok(Dict::NULL);
+        }
+        Ok(Dict { pairs, null: false })
+    }
+}
+
+/// Bytes of an XDR opaque of `length` bytes.
+fn opaque_len(length: usize) -> usize {
+    4 + length + padding(length)
+}
+
+impl Value {
+    fn encoded_len(&self) -> usize {
+        match self {
+            Value::Int(_) | Value::Uint(_) | Value::Double(_) => 8,
+            Value::StrOld(bytes) | Value::Str(bytes) | Value::Ptr(bytes) => opaque_len(bytes.len()),
+            Value::Gfuuid(_) => 16,
+            Value::Iatt(_) => Iatt::ENCODED_LEN,
+            Value::Mdata(_) => 36,
+        }
+    }
+
+    /// Appends type number and value.
+    fn encode(&self, encoder: &mut Encoder) {
+        match self {
+            Value::StrOld(bytes) => {
+                encoder.i32(1);
+                encoder.opaque(bytes);
+            }
+            Value::Int(number) => {
+                encoder.i32(2);
+                encoder.i64(*number);
+            }
+            Value::Uint(number) => {
+                encoder.i32(3);
+                encoder.u64(*number);
+            }
+            Value::Double(number) => {
+                encoder.i32(4);
+                encoder.u64(number.to_bits());
+            }
+            Value::Str(bytes) => {
+                encoder.i32(5);
+                encoder.opaque(bytes);
+            }
+            Value::Ptr(bytes) => {
+                encoder.i32(6);
+                encoder.opaque(bytes);
+            }
+            Value::Gfuuid(gfid) => {
+                encoder.i32(7);
+                encoder.gfid(gfid);
+            }
+            Value::Iatt(iatt) => {
+                encoder.i32(8);
+                iatt.encode(encoder);
+            }
+            Value::Mdata(mdata) => {
+                encoder.i32(9);
+                mdata.encode(encoder);
+            }
+        }
+    }
+
+    /// Takes type number and value. An unknown type cannot be skipped: its length is not known.
+    fn decode(decoder: &mut Decoder) -> Result<Self, DecodeError> {
+        const WHAT: &str = "dict.value";
+        Ok(match decoder.i32("dict.type")? {
+            1 => Value::StrOld(decoder.opaque(WHAT, MAX_OPAQUE)?),
+            2 => Value::Int(decoder.i64(WHAT)?),
+            3 => Value::Uint(decoder.u64(WHAT)?),
+            4 => Value::Double(f64::from_bits(decoder.u64(WHAT)?)),
+            5 => Value::Str(decoder.opaque(WHAT, MAX_OPAQUE)?),
+            6 => Value::Ptr(decoder.opaque(WHAT, MAX_OPAQUE)?),
+            7 => Value::Gfuuid(decoder.gfid(WHAT)?),
+            8 => Value::Iatt(Box::new(Iatt::decode(decoder)?)),
+            9 => Value::Mdata(Mdata::decode(decoder)?),
+            unknown => return Err(decoder.unknown("dict.type", i64::from(unknown))),
+        })
+    }
+}
+
+impl Mdata {
+    fn encode(&self, encoder: &mut Encoder) {
+        for time in [self.atime, self.mtime, self.ctime] {
+            encoder.i64(time.sec);
+        }
+        for time in [self.atime, self.mtime, self.ctime] {
+            encoder.u32(time.nsec);
+        }
+    }
+
+    fn decode(decoder: &mut Decoder) -> Result<Self, DecodeError> {
+        const WHAT: &str = "dict.mdata";
+        let [atime, mtime, ctime] = [decoder.i64(WHAT)?, decoder.i64(WHAT)?, decoder.i64(WHAT)?];
+        Ok(Mdata {
+            atime: Time { sec: atime, nsec: decoder.u32(WHAT)? },
+            mtime: Time { sec: mtime, nsec: decoder.u32(WHAT)? },
+            ctime: Time { sec: ctime, nsec: decoder.u32(WHAT)? },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encode(dict: &Dict) -> Bytes {
+        let mut encoder = Encoder::default();
+        dict.encode(&mut encoder);
+        assert_eq!(encoder.len(), dict.encoded_len());
+        encoder.finish().freeze()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Dict, DecodeError> {
+        Dict::decode(&mut Decoder::new(Bytes::copy_from_slice(bytes)))
+    }
+
+    #[test]
+    fn null_and_empty_differ() {
+        let null = [0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+        assert_eq!(encode(&Dict::NULL).as_ref(), null);
+        assert_eq!(encode(&Dict::empty()).as_ref(), [0; 12]);
+        assert!(decode(&null).unwrap().is_null());
+        assert!(!decode(&[0; 12]).unwrap().is_null());
+    }
+
+    #[test]
+    fn keys_and_texts_carry_their_nul_and_gfids_no_length() {
+        let dict = Dict::NULL.with("gfid-req", Value::Gfuuid(Gfid::ROOT)).with("a", Value::str("yes"));
+        let bytes = encode(&dict);
+        assert_eq!(bytes[..12], [0, 0, 0, 36 + 20, 0, 0, 0, 2, 0, 0, 0, 2]);
+        assert_eq!(bytes[12..28], *b"\0\0\0\x09gfid-req\0\0\0\0");
+        assert_eq!(bytes[28..32], [0, 0, 0, 7]);
+        assert_eq!(bytes[48..], *b"\0\0\0\x02a\0\0\0\0\0\0\x05\0\0\0\x04yes\0");
+        assert_eq!(decode(&bytes).unwrap(), dict);
+    }
+
+    #[test]
+    fn a_negative_count_makes_null_and_unknown_types_are_refused() {
+        let mut bytes = encode(&Dict::NULL.with("a", Value::Int(1))).to_vec();
+        bytes[4..8].copy_from_slice(&(-1i32).to_be_bytes());
+        assert!(decode(&bytes).unwrap().is_null());
+        bytes[20..24].copy_from_slice(&10i32.to_be_bytes());
+        assert!(matches!(decode(&bytes), Err(DecodeError::Unknown { what: "dict.type", value: 10, .. })));
+    }
+
+    #[test]
+    fn a_count_that_the_record_cannot_hold_allocates_nothing() {
+        assert!(matches!(decode(&[0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0xff, 0xff]), Err(DecodeError::Truncated { .. })));
+        assert!(matches!(decode(&[0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0, 0, 0]), Err(DecodeError::TooLong { .. })));
     }
 }

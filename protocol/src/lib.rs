@@ -19,6 +19,7 @@ pub mod gfid;
 pub mod handshake;
 pub mod iatt;
 pub mod old_dict;
+pub mod open_flags;
 pub mod portmap;
 pub mod record;
 pub mod rpc;
