@@ -1,0 +1,181 @@
+//! Clusters: static bricks with hand-written volfiles, and volumes that a real `glusterd` makes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+
+use crate::brick::{Brick, wait_for_port};
+use crate::client::{Client, Mount, Source};
+use crate::process::{Daemon, run};
+use crate::sandbox::{GLUSTERD_HOST, Sandbox, server_address, server_name};
+use crate::volfiles;
+use crate::wait;
+
+/// The port of hand-written bricks, as in the days of `glusterfsd.vol`.
+pub const STATIC_PORT: u16 = 6996;
+
+/// Anything that can be mounted.
+pub trait Mountable {
+    /// The sandbox it lives in.
+    fn sandbox(&self) -> &Sandbox;
+    /// Where its volfile comes from.
+    fn source(&self) -> Source;
+
+    /// Mounts it on a directory called `name` (unique in the sandbox).
+    fn mount(&self, client: Client, name: &str) -> Result<Mount> {
+        self.mount_with(client, name, &[])
+    }
+
+    /// The same, with more arguments for the client.
+    fn mount_with(&self, client: Client, name: &str, extra: &[&str]) -> Result<Mount> {
+        let path = self.sandbox().create(&format!("mnt/{name}"))?;
+        Mount::new(client, &self.source(), &path, &self.sandbox().log(&format!("mnt-{name}")), extra)
+    }
+}
+
+/// `i-server1` ... with one hand-written brick each, and the client volfile over all of them.
+#[derive(Debug)]
+pub struct StaticCluster {
+    sandbox: Sandbox,
+    /// The bricks, in the order of the volfile.
+    pub bricks: Vec<Brick>,
+    volfiles: PathBuf,
+}
+
+impl StaticCluster {
+    /// Starts `count` bricks on port 6996 of the servers' addresses.
+    pub fn start(sandbox: &Sandbox, count: usize) -> Result<Self> {
+        Self::start_with(sandbox, count, &[])
+    }
+
+    /// The same with more options in the bricks' `protocol/server` volumes.
+    pub fn start_with(sandbox: &Sandbox, count: usize, server_options: &[&str]) -> Result<Self> {
+        let mut bricks = Vec::new();
+        for number in 1..=count {
+            let (name, host) = (format!("brick{number}"), server_name(number));
+            bricks.push(Brick::start(
+                sandbox,
+                &name,
+                &host,
+                &server_address(number),
+                STATIC_PORT,
+                server_options,
+            )?);
+        }
+        let volfiles = sandbox.create("volfiles")?;
+        let remotes: Vec<_> = bricks.iter().map(|brick| brick.remote().clone()).collect();
+        fs::write(volfiles.join("glusterfs.vol"), volfiles::client(&remotes))?;
+        Ok(Self { sandbox: sandbox.clone(), bricks, volfiles })
+    }
+
+    /// The directory with `glusterfs.vol`.
+    pub fn volfile_directory(&self) -> &Path {
+        &self.volfiles
+    }
+
+    /// Starts `rgfs volfile-server` for this cluster's volfiles on `host`:`port`.
+    pub fn serve_volfiles(&self, host: &str, port: u16) -> Result<Daemon> {
+        let log = self.sandbox.log("volfile-server");
+        let mut command = Command::new(Client::Rgfs.program()?);
+        command
+            .arg("volfile-server")
+            .arg(format!("--directory={}", self.volfiles.display()))
+            .arg(format!("--listen={host}:{port}"));
+        let mut server = Daemon::start("rgfs volfile-server", &mut command, &log.with_extension("out"))?;
+        wait_for_port(host, port, &mut server).context("rgfs volfile-server")?;
+        Ok(server)
+    }
+
+    /// The bricks that hold `path`, as numbers from 0.
+    pub fn bricks_with(&self, path: &str) -> Vec<usize> {
+        (0..self.bricks.len()).filter(|&index| self.bricks[index].has(path)).collect()
+    }
+}
+
+impl Mountable for StaticCluster {
+    fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
+    fn source(&self) -> Source {
+        Source::File(self.volfiles.join("glusterfs.vol"))
+    }
+}
+
+/// A volume made and started by a real `glusterd`, with its defaults.
+#[derive(Debug)]
+pub struct GlusterdVolume {
+    sandbox: Sandbox,
+    name: String,
+    bricks: Vec<PathBuf>,
+    _glusterd: Daemon,
+}
+
+impl GlusterdVolume {
+    /// Starts glusterd, creates a volume of `bricks` bricks with `arguments` (such as `["replica", "3"]`) and starts it.
+    pub fn start(sandbox: &Sandbox, name: &str, bricks: usize, arguments: &[&str]) -> Result<Self> {
+        let mut command = Command::new("glusterd");
+        command.arg("-N").arg(format!("--log-file={}", sandbox.log("glusterd").display()));
+        let mut glusterd = Daemon::start("glusterd", &mut command, &sandbox.log("glusterd").with_extension("out"))?;
+        wait_for_port(GLUSTERD_HOST, 24007, &mut glusterd)?;
+        // The port is open before glusterd can answer the command line.
+        wait::until("glusterd answers", Duration::from_secs(20), || {
+            Command::new("gluster").arg("pool").arg("list").output().is_ok_and(|output| output.status.success())
+        })?;
+
+        let mut directories = Vec::new();
+        let mut create = Command::new("gluster");
+        create.args(["--mode=script", "volume", "create", name]).args(arguments);
+        for number in 1..=bricks {
+            let directory = sandbox.create(&format!("{name}-brick{number}"))?;
+            create.arg(format!("{GLUSTERD_HOST}:{}", directory.display()));
+            directories.push(directory);
+        }
+        run(create.arg("force"))?;
+        let volume =
+            Self { sandbox: sandbox.clone(), name: name.to_owned(), bricks: directories, _glusterd: glusterd };
+        volume.gluster(&["start", name])?;
+        wait::until("all bricks are online", Duration::from_secs(20), || {
+            volume.gluster(&["status", name]).is_ok_and(|text| {
+                text.lines().filter(|line| line.contains(" Y ")).count() >= bricks
+            })
+        })?;
+        Ok(volume)
+    }
+
+    /// Runs `gluster volume ARGUMENTS`.
+    pub fn gluster(&self, arguments: &[&str]) -> Result<String> {
+        run(Command::new("gluster").args(["--mode=script", "volume"]).args(arguments))
+    }
+
+    /// Sets a volume option.
+    pub fn set(&self, key: &str, value: &str) -> Result<String> {
+        self.gluster(&["set", &self.name, key, value])
+    }
+
+    /// The bricks' directories.
+    pub fn bricks(&self) -> &[PathBuf] {
+        &self.bricks
+    }
+
+    /// The process id of a brick (from 0), from glusterd's pid files.
+    pub fn brick_process(&self, index: usize) -> Result<u32> {
+        let directory = self.bricks.get(index).ok_or_else(|| anyhow!("no brick {index}"))?;
+        let name = directory.to_string_lossy().trim_start_matches('/').replace('/', "-");
+        let file = format!("/run/gluster/vols/{}/{GLUSTERD_HOST}-{name}.pid", self.name);
+        Ok(fs::read_to_string(&file).with_context(|| file.clone())?.trim().parse()?)
+    }
+}
+
+impl Mountable for GlusterdVolume {
+    fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
+    fn source(&self) -> Source {
+        Source::Server { host: GLUSTERD_HOST.to_owned(), port: None, volume: Some(self.name.clone()) }
+    }
+}

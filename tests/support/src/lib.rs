@@ -1,0 +1,37 @@
+//! The cluster harness: real GlusterFS daemons for the integration tests, the bench and the demo.
+//!
+//! Where to look:
+//!
+//! - [`sandbox`]: every scenario runs in namespaces of its own, so that clusters stand side by side and leave nothing behind;
+//! - [`volfiles`]: the text of hand-written brick and client volfiles;
+//! - [`brick`]: one `glusterfsd` that can be killed, stopped, continued and looked into;
+//! - [`cluster`]: static clusters of such bricks, and volumes made by a real `glusterd`;
+//! - [`client`]: a mount by the C client or by rgfs; every scenario takes the client as a parameter;
+//! - [`statedump`]: which locks a brick holds;
+//! - [`suites`]: the outside suites `pjdfstest` and `fsx`;
+//! - [`wait`]: waiting for a condition with a deadline, never for a time.
+//!
+//! A test looks like this:
+//!
+//! ```no_run
+//! use support::{client::Client, cluster::StaticCluster, sandbox};
+//!
+//! fn a_scenario() {
+//!     sandbox::scenario(|sandbox| {
+//!         let cluster = StaticCluster::start(sandbox, 2)?;
+//!         let mount = cluster.mount(Client::Rgfs, "one")?;
+//!         std::fs::write(mount.path().join("file"), "text")?;
+//!         mount.unmount()
+//!     });
+//! }
+//! ```
+
+pub mod brick;
+pub mod client;
+pub mod cluster;
+pub mod process;
+pub mod sandbox;
+pub mod statedump;
+pub mod suites;
+pub mod volfiles;
+pub mod wait;

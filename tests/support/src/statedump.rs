@@ -1,0 +1,94 @@
+//! What a brick holds: locks and open files, from the statedump that `glusterfsd` writes at SIGUSR1.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use rustix::process::Signal;
+
+use crate::process::Daemon;
+use crate::wait;
+
+/// Where GlusterFS daemons write their dumps (private in a sandbox).
+const DIRECTORY: &str = "/run/gluster";
+
+/// A parsed statedump.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Statedump {
+    /// Locks of fcntl and flock that are held.
+    pub posix_locks_held: usize,
+    /// Locks of fcntl and flock that wait.
+    pub posix_locks_waiting: usize,
+    /// Inode and entry locks of the cluster translators, held or waiting.
+    pub internal_locks: usize,
+    /// Open files and directories.
+    pub open_files: usize,
+    /// The whole text.
+    pub text: String,
+}
+
+impl Statedump {
+    /// Reads the text of a dump.
+    pub fn parse(text: &str) -> Self {
+        let mut dump = Self { text: text.to_owned(), ..Self::default() };
+        let mut in_active_inode = false;
+        for line in text.lines() {
+            if line.starts_with('[') {
+                in_active_inode = line.contains(".active.");
+            } else if line.starts_with("posixlk.posixlk[") {
+                match line.contains("(ACTIVE)") {
+                    true => dump.posix_locks_held += 1,
+                    false => dump.posix_locks_waiting += 1,
+                }
+            } else if line.starts_with("inodelk.inodelk[") || line.starts_with("entrylk.entrylk[") {
+                dump.internal_locks += 1;
+            } else if let (true, Some(count)) = (in_active_inode, line.strip_prefix("fd-count=")) {
+                dump.open_files += count.parse::<usize>().unwrap_or(0);
+            }
+        }
+        dump
+    }
+}
+
+/// Makes `process` write a dump and reads it.
+pub fn take(process: &Daemon) -> Result<Statedump> {
+    let prefix = format!(".{}.dump.", process.id());
+    let dumps = || -> Result<Vec<_>> {
+        Ok(fs::read_dir(DIRECTORY)?
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.to_string_lossy().contains(&prefix))
+            .collect())
+    };
+    for old in dumps()? {
+        fs::remove_file(old)?;
+    }
+    process.signal(Signal::USR1)?;
+    let text = wait::for_value("a statedump", Duration::from_secs(10), || {
+        let Some(path) = dumps()?.into_iter().next() else { return Ok(None) };
+        Ok(Some(read(&path)?).filter(|text| text.contains("DUMP-END-TIME")))
+    })?;
+    Ok(Statedump::parse(&text))
+}
+
+fn read(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).map_err(|error| anyhow!("{}: {error}", path.display()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Statedump;
+
+    #[test]
+    fn counts_locks_and_files() {
+        let dump = Statedump::parse(
+            "[conn.0.bound_xl.brick.active.1]\nfd-count=2\n[xlator.features.locks.locks.inode]\npath=/a\n\
+             posixlk.posixlk[0](ACTIVE)=type=WRITE\nposixlk.posixlk[1](BLOCKED)=type=READ\n\
+             inodelk.inodelk[0](ACTIVE)=type=WRITE\n",
+        );
+        assert_eq!((dump.posix_locks_held, dump.posix_locks_waiting), (1, 1));
+        assert_eq!((dump.internal_locks, dump.open_files), (1, 2));
+    }
+}
