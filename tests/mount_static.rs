@@ -52,8 +52,7 @@ fn written_here_is_read_there(writer: &Mount, reader: &Mount, name: &str) -> Res
     let mut names: Vec<_> = fs::read_dir(&seen)?.map(|entry| Ok(entry?.file_name())).collect::<Result<_>>()?;
     names.sort();
     let listed: Vec<_> = names.iter().map(|name| name.to_string_lossy().into_owned()).collect();
-    let expected =
-        ["file-1", "file-2", "file-3", "file-4", "file-5", "file-6", "file-7", "hard", "link", "renamed"];
+    let expected = ["file-1", "file-2", "file-3", "file-4", "file-5", "file-6", "file-7", "hard", "link", "renamed"];
     ensure!(listed == expected, "{} lists {listed:?}", reader.client());
     Ok(())
 }

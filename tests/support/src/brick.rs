@@ -32,14 +32,7 @@ pub struct Brick {
 impl Brick {
     /// Lays out and starts a brick on `address`:`port`; clients find it as `host`.
     /// `extra` are more options of its `protocol/server` volume.
-    pub fn start(
-        sandbox: &Sandbox,
-        name: &str,
-        host: &str,
-        address: &str,
-        port: u16,
-        extra: &[&str],
-    ) -> Result<Self> {
+    pub fn start(sandbox: &Sandbox, name: &str, host: &str, address: &str, port: u16, extra: &[&str]) -> Result<Self> {
         let directory = sandbox.create(name)?;
         // The index translator wants this from whoever made the brick.
         fs::create_dir_all(directory.join(".glusterfs/indices"))?;

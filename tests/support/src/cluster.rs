@@ -56,14 +56,7 @@ impl StaticCluster {
         let mut bricks = Vec::new();
         for number in 1..=count {
             let (name, host) = (format!("brick{number}"), server_name(number));
-            bricks.push(Brick::start(
-                sandbox,
-                &name,
-                &host,
-                &server_address(number),
-                STATIC_PORT,
-                server_options,
-            )?);
+            bricks.push(Brick::start(sandbox, &name, &host, &server_address(number), STATIC_PORT, server_options)?);
         }
         let volfiles = sandbox.create("volfiles")?;
         let remotes: Vec<_> = bricks.iter().map(|brick| brick.remote().clone()).collect();
@@ -135,13 +128,12 @@ impl GlusterdVolume {
             directories.push(directory);
         }
         run(create.arg("force"))?;
-        let volume =
-            Self { sandbox: sandbox.clone(), name: name.to_owned(), bricks: directories, _glusterd: glusterd };
+        let volume = Self { sandbox: sandbox.clone(), name: name.to_owned(), bricks: directories, _glusterd: glusterd };
         volume.gluster(&["start", name])?;
         wait::until("all bricks are online", Duration::from_secs(20), || {
-            volume.gluster(&["status", name]).is_ok_and(|text| {
-                text.lines().filter(|line| line.contains(" Y ")).count() >= bricks
-            })
+            volume
+                .gluster(&["status", name])
+                .is_ok_and(|text| text.lines().filter(|line| line.contains(" Y ")).count() >= bricks)
         })?;
         Ok(volume)
     }

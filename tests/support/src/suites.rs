@@ -146,7 +146,8 @@ mod tests {
 
     #[test]
     fn reads_the_suite_output() {
-        let text = "a::b    ok\nc::d   FAILED\n\tassertion\nBacktrace:\ne::f  skipped\n\tno feature\n\nSummary: 1 failed\n";
+        let text =
+            "a::b    ok\nc::d   FAILED\n\tassertion\nBacktrace:\ne::f  skipped\n\tno feature\n\nSummary: 1 failed\n";
         let read = verdicts(text);
         assert_eq!(read["a::b"], Verdict::Pass);
         assert_eq!(read["c::d"], Verdict::Fail("assertion".to_owned()));
