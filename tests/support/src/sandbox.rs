@@ -20,13 +20,15 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use rustix::mount::{MountFlags, mount, mount_bind};
 
 use crate::process::{run, wait_for_end};
 
 /// Set in the inner process: the directory of the sandbox.
 const DIRECTORY_VARIABLE: &str = "RGFS_SANDBOX_DIRECTORY";
+/// Where that directory is seen inside: short, for the paths of unix sockets are.
+const DIRECTORY: &str = "/run/box";
 /// Set by the user: keep the directory.
 const KEEP_VARIABLE: &str = "RGFS_KEEP_SANDBOX";
 /// A scenario that takes longer than this is hung.
@@ -57,9 +59,9 @@ pub fn server_address(number: usize) -> String {
 impl Sandbox {
     /// The sandbox that this process runs in, prepared for use; `None` outside.
     pub fn enter() -> Result<Option<Self>> {
-        let Some(directory) = std::env::var_os(DIRECTORY_VARIABLE) else { return Ok(None) };
-        let sandbox = Self { directory: PathBuf::from(directory) };
-        sandbox.prepare().context("preparing the sandbox")?;
+        let Some(disk) = std::env::var_os(DIRECTORY_VARIABLE) else { return Ok(None) };
+        let sandbox = Self { directory: PathBuf::from(DIRECTORY) };
+        sandbox.prepare(Path::new(&disk)).context("preparing the sandbox")?;
         Ok(Some(sandbox))
     }
 
@@ -80,7 +82,7 @@ impl Sandbox {
         self.directory.join("log").join(format!("{name}.log"))
     }
 
-    fn prepare(&self) -> Result<()> {
+    fn prepare(&self, disk: &Path) -> Result<()> {
         let private = |name: &str, target: &str| -> Result<()> {
             let source = self.create(name)?;
             fs::create_dir_all(target)?;
@@ -88,6 +90,8 @@ impl Sandbox {
         };
         mount("tmpfs", "/run", "tmpfs", MountFlags::empty(), None).context("a private /run")?;
         fs::create_dir_all("/run/gluster")?;
+        fs::create_dir_all(&self.directory)?;
+        mount_bind(disk, &self.directory).context("the private directory")?;
         private("glusterd", "/var/lib/glusterd")?;
         private("log", "/var/log/glusterfs")?;
 
@@ -114,7 +118,8 @@ pub fn scenario(body: impl FnOnce(&Sandbox) -> Result<()>) {
         Ok(None) => again_inside(),
         Err(error) => Err(error),
     };
-    assert!(result.is_ok(), "{:?}", result.err());
+    // With the alternate form an error prints its causes and no backtrace.
+    assert!(result.is_ok(), "{:#}", result.err().unwrap_or_else(|| anyhow!("")));
 }
 
 /// Outside: runs the same test in a new sandbox and shows what it printed.
@@ -199,11 +204,9 @@ fn new_directory(name: &str) -> Result<PathBuf> {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
-    // Unix socket paths are short, and so must this be.
-    let short: String = name.rsplit("::").next().unwrap_or(name).chars().take(24).collect();
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let directory = root.join(format!("{short}-{number}-{}", std::process::id()));
+    let directory = root.join(format!("{name}-{number}-{}", std::process::id()));
     fs::create_dir(&directory)?;
     Ok(directory)
 }

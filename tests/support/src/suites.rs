@@ -32,15 +32,17 @@ pub fn tool(name: &str) -> Result<PathBuf> {
             return Ok(candidate);
         }
     }
-    if let Some(path) = std::env::var_os("PATH") {
-        if let Some(found) = std::env::split_paths(&path).map(|part| part.join(name)).find(|path| path.is_file()) {
-            return Ok(found);
-        }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if let Some(found) = std::env::split_paths(&path).map(|part| part.join(name)).find(|path| path.is_file()) {
+        return Ok(found);
     }
     bail!("{name} is not installed: run `cargo xtask test`, which installs it into target/tools")
 }
 
-/// Runs `pjdfstest` in `directory`; `scratch` (on another file system) serves its cross-device cases and configuration.
+/// A directory on a file system of its own in every sandbox, for the cross-device cases.
+const OTHER_FILE_SYSTEM: &str = "/run/other";
+
+/// Runs `pjdfstest` in `directory`; its configuration and output go to `scratch`.
 pub fn pjdfstest(directory: &Path, scratch: &Path) -> Result<BTreeMap<String, Verdict>> {
     let configuration = scratch.join("pjdfstest.toml");
     fs::write(
@@ -49,6 +51,7 @@ pub fn pjdfstest(directory: &Path, scratch: &Path) -> Result<BTreeMap<String, Ve
          [settings]\nnaptime = 0.01\nallow_remount = false\n\
          [dummy_auth]\nentries = [[\"nobody\", \"nogroup\"], [\"daemon\", \"daemon\"]]\n",
     )?;
+    fs::create_dir_all(OTHER_FILE_SYSTEM)?;
     let output = scratch.join("pjdfstest.out");
     let file = fs::File::create(&output)?;
     let mut child = Command::new(tool("pjdfstest")?)
@@ -56,8 +59,7 @@ pub fn pjdfstest(directory: &Path, scratch: &Path) -> Result<BTreeMap<String, Ve
         .arg(&configuration)
         .arg("-p")
         .arg(directory)
-        .arg("-s")
-        .arg(scratch)
+        .args(["-s", OTHER_FILE_SYSTEM])
         .env("NO_COLOR", "1")
         .stdin(Stdio::null())
         .stdout(file.try_clone()?)
