@@ -15,10 +15,7 @@ use support::suites::{self, Verdict};
 const EXPECTATIONS: &str = include_str!("expectations/pjdfstest.md");
 
 fn expected() -> Vec<&'static str> {
-    EXPECTATIONS
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split_once('`').map(|(case, _)| case))
-        .collect()
+    EXPECTATIONS.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`').map(|(case, _)| case)).collect()
 }
 
 /// The cases that failed and their words.
@@ -48,7 +45,13 @@ fn compare(sandbox: &Sandbox, bricks: usize) -> Result<()> {
     ensure!(with_rgfs.len() == with_c.len(), "rgfs ran {} cases, C {}", with_rgfs.len(), with_c.len());
 
     let (disk_fails, c_fails, rgfs_fails) = (failures(&on_disk), failures(&with_c), failures(&with_rgfs));
-    println!("{} cases; failures: disk {}, C {}, rgfs {}", on_disk.len(), disk_fails.len(), c_fails.len(), rgfs_fails.len());
+    println!(
+        "{} cases; failures: disk {}, C {}, rgfs {}",
+        on_disk.len(),
+        disk_fails.len(),
+        c_fails.len(),
+        rgfs_fails.len()
+    );
     for (case, said) in &c_fails {
         println!("C fails     {case}: {said}");
     }
