@@ -1,6 +1,8 @@
 //! The command line: glusterfs spellings, the mount helper, subcommands.
 
 pub mod arguments;
+pub mod mount_helper;
+pub mod mount_options;
 pub mod request;
 pub mod spec;
 pub mod values;

@@ -103,6 +103,14 @@ fn open_device() -> io::Result<OwnedFd> {
     if device.as_raw_fd() >= 3 { Ok(device) } else { Ok(rustix::io::fcntl_dupfd_cloexec(&device, 3)?) }
 }
 
+/// Changes the flags of a mount that is there (`mount -o remount,ro`).
+///
+/// # Errors
+/// Nothing is mounted there, or the kernel refuses.
+pub fn remount(mount_point: &Path, options: &KernelOptions) -> io::Result<()> {
+    Ok(rustix::mount::mount_remount(mount_point, call(options, 0).flags, "")?)
+}
+
 /// Takes the mount away from its path at once; the file system ends when its last user is gone.
 ///
 /// # Errors
