@@ -9,20 +9,51 @@
 //! - `check`: sections to a [`Graph`] that cannot surprise the builder;
 //! - `kinds`: what the `type` names mean, old ones among them;
 //! - `options`, `value`: typed access to `option` lines;
-//! - `select`: `--volume-name` and `--xlator-option`.
+//! - `select`: `--volume-name` and `--xlator-option`;
+//! - `print`: a graph as text again.
 
+mod check;
 mod error;
+mod grammar;
+mod kinds;
+mod lexer;
+mod limits;
 mod options;
 mod position;
+mod print;
+mod select;
 mod value;
 
 pub use error::{Error, Problem};
 pub use options::{OptionError, Options, Place};
 pub use position::Position;
+pub use select::{Override, OverrideError, Selection, matches};
 pub use value::PercentOrSize;
 
 use std::fmt;
 use std::sync::Arc;
+
+/// Reads a volfile: its last volume is the top.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn parse(text: &[u8]) -> Result<Graph, Error> {
+    load("volfile", text, &Selection::default())
+}
+
+/// Reads a volfile that came from `origin` (a file name, or a server and a key) and applies the command line.
+///
+/// # Errors
+/// The first thing that is wrong with the part of it that is used.
+pub fn load(origin: &str, text: &[u8], selection: &Selection) -> Result<Graph, Error> {
+    let mut graph = check::graph(&origin.into(), text, selection.volume_name.as_deref())?;
+    for option in &selection.overrides {
+        if option.apply(&mut graph) == 0 {
+            tracing::warn!("--xlator-option {option:?} matches no volume of {origin}");
+        }
+    }
+    Ok(graph)
+}
 
 /// A checked volfile: every subvolume is defined above its parents, every type is one that a client may have.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,3 +105,6 @@ impl Graph {
         self.volumes.iter().find(|volume| &*volume.name == name)
     }
 }
+
+#[cfg(test)]
+mod tests;

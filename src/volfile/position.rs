@@ -14,15 +14,17 @@ pub struct Position {
 impl Position {
     /// The place of the byte `offset` of `text`; an offset behind the end means the end.
     pub fn of(text: &[u8], offset: usize) -> Self {
-        let before = text.get(..offset).unwrap_or(text);
-        let line = before.iter().filter(|byte| **byte == b'\n').count();
-        let column = before.iter().rev().take_while(|byte| **byte != b'\n').count();
-        Position { line: clamp(line), column: clamp(column) }
+        Position { line: 1, column: 1 }.advanced(text.get(..offset).unwrap_or(text))
     }
-}
 
-fn clamp(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX - 1) + 1
+    /// The place behind `text`, which begins here.
+    pub(super) fn advanced(self, text: &[u8]) -> Self {
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let lines = count(text.iter().filter(|byte| **byte == b'\n').count());
+        let columns = count(text.iter().rev().take_while(|byte| **byte != b'\n').count());
+        let from = if lines == 0 { self.column } else { 1 };
+        Position { line: self.line.saturating_add(lines), column: from.saturating_add(columns) }
+    }
 }
 
 impl fmt::Display for Position {
