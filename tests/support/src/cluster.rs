@@ -111,6 +111,11 @@ pub struct GlusterdVolume {
 impl GlusterdVolume {
     /// Starts glusterd, creates a volume of `bricks` bricks with `arguments` (such as `["replica", "3"]`) and starts it.
     pub fn start(sandbox: &Sandbox, name: &str, bricks: usize, arguments: &[&str]) -> Result<Self> {
+        Self::start_below(sandbox, sandbox.directory(), name, bricks, arguments)
+    }
+
+    /// The same, with the bricks' directories below `place`.
+    pub fn start_below(sandbox: &Sandbox, place: &Path, name: &str, bricks: usize, arguments: &[&str]) -> Result<Self> {
         let mut command = Command::new("glusterd");
         command.arg("-N").arg(format!("--log-file={}", sandbox.log("glusterd").display()));
         let mut glusterd = Daemon::start("glusterd", &mut command, &sandbox.log("glusterd").with_extension("out"))?;
@@ -124,7 +129,8 @@ impl GlusterdVolume {
         let mut create = Command::new("gluster");
         create.args(["--mode=script", "volume", "create", name]).args(arguments);
         for number in 1..=bricks {
-            let directory = sandbox.create(&format!("{name}-brick{number}"))?;
+            let directory = place.join(format!("{name}-b{number}"));
+            fs::create_dir_all(&directory)?;
             create.arg(format!("{GLUSTERD_HOST}:{}", directory.display()));
             directories.push(directory);
         }

@@ -1,0 +1,162 @@
+//! `cargo xtask bench`: rgfs against the C client, on the same volume, in the same run.
+//!
+//! The task runs itself again in a sandbox (namespaces of its own), starts a volume there, and in every round runs every row with
+//! every client, in alternating order. A row starts on a fresh mount, so that no client profits from what an earlier row left in its
+//! caches. The loads are compiled code in this process; what is compared are medians over the rounds.
+
+mod report;
+mod workload;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, ValueEnum};
+use support::client::{Client, Mount};
+use support::cluster::{GlusterdVolume, Mountable, StaticCluster};
+use support::sandbox::{self, Sandbox, say};
+
+use crate::setup;
+use workload::Workload;
+
+#[derive(Args, Clone)]
+pub(crate) struct Options {
+    /// Which clients, in this order
+    #[arg(long, value_delimiter = ',', default_values = ["c", "rgfs"])]
+    clients: Vec<ClientName>,
+    /// Only these rows
+    #[arg(long, value_delimiter = ',')]
+    rows: Vec<Workload>,
+    /// How often each row runs with each client
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// What is mounted
+    #[arg(long, value_enum, default_value_t = VolumeKind::Distribute)]
+    volume: VolumeKind,
+    /// Bricks on the disk; without it they lie in memory, so that the clients are measured and not the disk
+    #[arg(long)]
+    on_disk: bool,
+    /// Put the table into docs/PERFORMANCE.md
+    #[arg(long)]
+    write: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ClientName {
+    C,
+    Rgfs,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum VolumeKind {
+    /// Two bricks, made by glusterd, with its defaults
+    Distribute,
+    /// One hand-written brick: nothing above `protocol/client`, for profiles
+    Static,
+}
+
+impl ClientName {
+    fn client(self) -> Client {
+        match self {
+            Self::C => Client::C,
+            Self::Rgfs => Client::Rgfs,
+        }
+    }
+}
+
+/// One run of one row with one client.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sample {
+    pub(crate) client: Client,
+    pub(crate) workload: Workload,
+    pub(crate) wall: Duration,
+    /// User and system time of the client's process.
+    pub(crate) cpu: Duration,
+    pub(crate) operations: u64,
+}
+
+const TIME_LIMIT: Duration = Duration::from_secs(1800);
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    if let Some(sandbox) = Sandbox::enter()? {
+        return inside(options, &sandbox);
+    }
+    setup::packages()?;
+    if options.clients.contains(&ClientName::Rgfs) && std::env::var_os("RGFS_BINARY").is_none() {
+        setup::release_build()?;
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = sandbox::launch("bench", &arguments, TIME_LIMIT, true)?;
+    ensure!(outcome.status.success(), "the bench failed: {}", outcome.status);
+    Ok(())
+}
+
+fn inside(options: &Options, sandbox: &Sandbox) -> Result<()> {
+    let volume = start_volume(options, sandbox).context("starting the volume")?;
+    let rows = if options.rows.is_empty() { Workload::value_variants().to_vec() } else { options.rows.clone() };
+    let mut samples = Vec::new();
+    for round in 0..options.rounds {
+        let mut clients = options.clients.clone();
+        if round % 2 == 1 {
+            clients.reverse();
+        }
+        say(&format!("round {} of {}", round + 1, options.rounds));
+        // The rows of one client make a whole: create, then stat and list and unlink what was created.
+        for &row in &rows {
+            for &name in &clients {
+                samples.push(measure(&*volume, name.client(), row)?);
+            }
+        }
+        for &name in &clients {
+            let mount = volume.mount(name.client(), "clean")?;
+            workload::clean(&directory(&mount))?;
+            mount.unmount()?;
+        }
+    }
+    let table = report::table(&samples, &rows);
+    say(&format!("\n{table}"));
+    if options.write {
+        let command = std::env::args().skip(1).filter(|word| word != "--write").collect::<Vec<_>>().join(" ");
+        report::write(&format!("cargo xtask {command}"), &table)?;
+    }
+    Ok(())
+}
+
+fn start_volume(options: &Options, sandbox: &Sandbox) -> Result<Box<dyn Mountable>> {
+    // /run is a tmpfs of the sandbox's own.
+    let place = if options.on_disk { sandbox.directory().to_path_buf() } else { PathBuf::from("/run/bricks") };
+    Ok(match options.volume {
+        VolumeKind::Distribute => Box::new(GlusterdVolume::start_below(sandbox, &place, "bench", 2, &[])?),
+        VolumeKind::Static => Box::new(StaticCluster::start(sandbox, 1)?),
+    })
+}
+
+/// Each client works in a directory of its own.
+fn directory(mount: &Mount) -> PathBuf {
+    mount.join(match mount.client() {
+        Client::C => "c",
+        Client::Rgfs => "rgfs",
+    })
+}
+
+fn measure(volume: &dyn Mountable, client: Client, row: Workload) -> Result<Sample> {
+    let mount = volume.mount(client, "bench")?;
+    let directory = directory(&mount);
+    std::fs::create_dir_all(&directory)?;
+    row.prepare(&directory).with_context(|| format!("{client}: preparing {}", row.title()))?;
+
+    let cpu_before = mount.cpu_time()?;
+    let start = Instant::now();
+    let operations = row.run(&directory).with_context(|| format!("{client}: {}", row.title()))?;
+    let wall = start.elapsed();
+    let cpu = mount.cpu_time()?.saturating_sub(cpu_before);
+    mount.unmount()?;
+    say(&format!(
+        "  {:26} {:14} {:8.3} s wall  {:8.3} s cpu",
+        row.title(),
+        client.to_string(),
+        wall.as_secs_f64(),
+        cpu.as_secs_f64()
+    ));
+    Ok(Sample { client, workload: row, wall, cpu, operations })
+}

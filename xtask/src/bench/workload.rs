@@ -1,0 +1,204 @@
+//! The loads: what the rows of the table do.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use rustix::fs::{Advice, fadvise};
+
+/// The block of the sequential rows, and the size of the file.
+const BLOCK: usize = 1 << 20;
+const FILE_BLOCKS: u64 = 512;
+/// The random row: reads of one page, no page twice.
+const PAGE: usize = 4096;
+const RANDOM_READS: u64 = 8192;
+/// The small files.
+const FILES: u64 = 10_000;
+const DIRECTORIES: u64 = 100;
+const SMALL_SIZE: usize = 1024;
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Workload {
+    /// 512 MiB in blocks of 1 MiB, with fsync and close
+    SeqWrite,
+    /// The same file, cold, in blocks of 1 MiB
+    SeqRead,
+    /// Pages of it, cold, in random order
+    RandRead,
+    /// 10,000 files of 1 KiB in 100 directories
+    Create,
+    /// stat of each by its path, cold
+    Stat,
+    /// The tree, listed with the attributes of each entry, cold
+    LsLr,
+    /// The files and directories again
+    Unlink,
+}
+
+impl Workload {
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::SeqWrite => "sequential write 1 MiB",
+            Self::SeqRead => "sequential read 1 MiB",
+            Self::RandRead => "random read 4 KiB",
+            Self::Create => "create 10,000 files",
+            Self::Stat => "stat 10,000 files",
+            Self::LsLr => "ls -lR of 10,000 files",
+            Self::Unlink => "unlink 10,000 files",
+        }
+    }
+
+    /// What must be there before the clock starts; a row that runs alone makes it itself.
+    pub(crate) fn prepare(self, directory: &Path) -> Result<()> {
+        match self {
+            Self::SeqWrite => remove_if_there(&big(directory)),
+            Self::SeqRead | Self::RandRead => {
+                if fs::metadata(big(directory)).map_or(0, |data| data.len()) != FILE_BLOCKS * BLOCK as u64 {
+                    write_big(directory)?;
+                }
+                // Out of the page cache of this mount; the bricks keep theirs.
+                fadvise(File::open(big(directory))?, 0, None, Advice::DontNeed).context("fadvise")?;
+                Ok(())
+            }
+            Self::Create => remove_tree(directory).map(drop),
+            Self::Stat | Self::LsLr | Self::Unlink => {
+                if !tree(directory).exists() {
+                    create_tree(directory)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Runs it; the number of operations that it counts as.
+    pub(crate) fn run(self, directory: &Path) -> Result<u64> {
+        match self {
+            Self::SeqWrite => write_big(directory),
+            Self::SeqRead => read_big(directory),
+            Self::RandRead => read_pages(directory),
+            Self::Create => create_tree(directory),
+            Self::Stat => stat_tree(directory),
+            Self::LsLr => list(&tree(directory)),
+            Self::Unlink => remove_tree(directory),
+        }
+    }
+}
+
+/// Removes what the rows left.
+pub(crate) fn clean(directory: &Path) -> Result<()> {
+    if directory.exists() {
+        fs::remove_dir_all(directory)?;
+    }
+    Ok(())
+}
+
+fn big(directory: &Path) -> PathBuf {
+    directory.join("big")
+}
+
+fn tree(directory: &Path) -> PathBuf {
+    directory.join("tree")
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn write_big(directory: &Path) -> Result<u64> {
+    let mut file = File::create(big(directory))?;
+    let block = vec![0x5a; BLOCK];
+    for _ in 0..FILE_BLOCKS {
+        file.write_all(&block)?;
+    }
+    file.sync_all()?;
+    Ok(FILE_BLOCKS)
+}
+
+fn read_big(directory: &Path) -> Result<u64> {
+    let mut file = File::open(big(directory))?;
+    let mut block = vec![0; BLOCK];
+    for _ in 0..FILE_BLOCKS {
+        file.read_exact(&mut block)?;
+    }
+    Ok(FILE_BLOCKS)
+}
+
+fn read_pages(directory: &Path) -> Result<u64> {
+    let file = File::open(big(directory))?;
+    // No readahead: each page is a request of its own.
+    fadvise(&file, 0, None, Advice::Random).context("fadvise")?;
+    let pages = FILE_BLOCKS * (BLOCK / PAGE) as u64;
+    let mut page = [0; PAGE];
+    // An odd stride visits every page of a power of two once, in no order that readahead knows.
+    let stride = 40_503;
+    for index in 0..RANDOM_READS {
+        let number = index.wrapping_mul(stride) % pages;
+        file.read_exact_at(&mut page, number * PAGE as u64)?;
+    }
+    Ok(RANDOM_READS)
+}
+
+/// The path of every small file, directory by directory.
+fn small_files(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    let tree = tree(directory);
+    (0..FILES).map(move |number| {
+        let place = number / (FILES / DIRECTORIES);
+        tree.join(format!("directory-{place:03}/file-{number:05}"))
+    })
+}
+
+fn create_tree(directory: &Path) -> Result<u64> {
+    fs::create_dir_all(tree(directory))?;
+    let content = [0x5a; SMALL_SIZE];
+    for (number, path) in small_files(directory).enumerate() {
+        if (number as u64).is_multiple_of(FILES / DIRECTORIES)
+            && let Some(parent) = path.parent()
+        {
+            fs::create_dir(parent)?;
+        }
+        OpenOptions::new().write(true).create_new(true).open(path)?.write_all(&content)?;
+    }
+    Ok(FILES)
+}
+
+fn stat_tree(directory: &Path) -> Result<u64> {
+    for path in small_files(directory) {
+        ensure!(fs::symlink_metadata(&path)?.len() == SMALL_SIZE as u64, "{} has a wrong size", path.display());
+    }
+    Ok(FILES)
+}
+
+/// As `ls -lR` does: names first, then the attributes of each, then the directories below.
+fn list(directory: &Path) -> Result<u64> {
+    let mut entries = 0;
+    let mut below = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        entries += 1;
+        if fs::symlink_metadata(&path)?.is_dir() {
+            below.push(path);
+        }
+    }
+    for path in below {
+        entries += list(&path)?;
+    }
+    Ok(entries)
+}
+
+fn remove_tree(directory: &Path) -> Result<u64> {
+    if !tree(directory).exists() {
+        return Ok(0);
+    }
+    for path in small_files(directory) {
+        fs::remove_file(path)?;
+    }
+    fs::remove_dir_all(tree(directory))?;
+    Ok(FILES)
+}

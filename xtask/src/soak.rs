@@ -1,0 +1,36 @@
+//! `cargo xtask soak`: the suites that take too long for every change.
+
+use anyhow::Result;
+use clap::Args;
+use support::sandbox::say;
+
+use crate::{fuzz, setup};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Leave out the fuzz targets
+    #[arg(long)]
+    no_fuzz: bool,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    setup::packages()?;
+    setup::suites()?;
+    setup::run(
+        setup::cargo()?
+            .args(["test", "--release", "--test", "fsx", "--test", "posix", "--", "--include-ignored"])
+            .env("RGFS_SOAK", "1"),
+    )?;
+    if !options.no_fuzz {
+        fuzz::run(&fuzz::Options::thorough())?;
+    }
+    if !setup::in_path("cargo-deny") {
+        setup::run(setup::cargo()?.args(["install", "--quiet", "--locked", "cargo-deny"]))?;
+    }
+    setup::run(setup::cargo()?.args(["deny", "check", "licenses", "bans", "sources"]))?;
+    // The database of advisories comes from the network; without it the rest still counts.
+    if setup::run(setup::cargo()?.args(["deny", "check", "advisories"])).is_err() {
+        say("==> advisories were not checked, or one applies: see above");
+    }
+    Ok(())
+}
