@@ -1,7 +1,7 @@
 //! One `glusterfsd` with a hand-written volfile, in our hands: start, kill, stop, continue, look inside.
 
 use std::fs;
-use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -99,27 +99,23 @@ impl Brick {
         statedump::take(self.process()?)
     }
 
-    /// Whether the brick holds a regular file or directory at `path` (relative to the volume's root) that is no linkto file of distribute.
+    /// Whether the file or directory at `path` (relative to the volume's root) lies on this brick.
     pub fn has(&self, path: &str) -> bool {
-        let whole = self.directory.join(path);
-        let Ok(data) = fs::symlink_metadata(&whole) else { return false };
-        // A linkto file: nothing but the sticky bit, and empty.
-        use std::os::unix::fs::MetadataExt;
-        !(data.is_file() && data.mode() & 0o7777 == 0o1000 && data.len() == 0)
+        holds(&self.directory, path)
     }
+}
+
+/// Whether the brick in `directory` holds the file or directory at `path` itself, and not just a linkto file of distribute.
+pub fn holds(directory: &Path, path: &str) -> bool {
+    // A linkto file is empty and has no mode bit but the sticky one (`dht-common.h`).
+    fs::symlink_metadata(directory.join(path))
+        .is_ok_and(|data| !(data.is_file() && data.mode() & 0o7777 == 0o1000 && data.len() == 0))
 }
 
 /// Waits until somebody listens on `host`:`port`, as long as `process` lives.
 pub fn wait_for_port(host: &str, port: u16, process: &mut Daemon) -> Result<()> {
-    let address = (host, port)
-        .to_socket_addrs()
-        .with_context(|| format!("resolving {host}"))?
-        .next()
-        .ok_or_else(|| anyhow!("{host} has no address"))?;
-    wait::for_value(&format!("{host}:{port} listens"), START_LIMIT, || {
-        if let Some(status) = process.ended()? {
-            bail!("the process ended with {status} before it listened on {host}:{port}");
-        }
-        Ok(TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok().map(drop))
+    wait::for_port(host, port, START_LIMIT, || match process.ended()? {
+        Some(status) => bail!("the process ended with {status} before it listened on {host}:{port}"),
+        None => Ok(()),
     })
 }

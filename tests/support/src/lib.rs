@@ -14,7 +14,7 @@
 //! A test looks like this:
 //!
 //! ```no_run
-//! use support::{client::Client, cluster::StaticCluster, sandbox};
+//! use support::{client::Client, cluster::{Mountable, StaticCluster}, sandbox};
 //!
 //! fn a_scenario() {
 //!     sandbox::scenario(|sandbox| {
