@@ -3,13 +3,13 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::net::Network;
+
 /// The surroundings of a graph: handed to every translator when it is built.
 #[derive(Clone, Debug)]
 pub struct Environment {
-    /// The runtime of the network threads: sockets and timers live there.
-    pub runtime: tokio::runtime::Handle,
     /// The network threads; each brick connection lives on one of them.
-    pub network: crate::net::Network,
+    pub network: Network,
     /// Who this client is, for the bricks.
     pub identity: Arc<Identity>,
     /// Host that gave the volfile: the brick host of leaves without `remote-host`.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::Translator;
 use crate::volfile::{OptionError, Volume};
 
 /// A volume that cannot be built.
@@ -49,6 +50,19 @@ impl BuildError {
     /// [`BuildError::MissingOption`] of `volume`.
     pub fn missing(volume: &Volume, option: &'static str) -> Self {
         BuildError::MissingOption { volume: volume.name.clone(), kind: volume.kind.written.clone(), option }
+    }
+
+    /// The only child of `volume`, for translators that have exactly one.
+    ///
+    /// # Errors
+    /// When there are more or none.
+    pub fn only_child(
+        volume: &Volume,
+        children: Vec<Arc<dyn Translator>>,
+    ) -> Result<[Arc<dyn Translator>; 1], BuildError> {
+        let count = children.len();
+        let wrong = |_| BuildError::refused(volume, format!("it has {count} subvolumes, but it needs exactly one"));
+        children.try_into().map_err(wrong)
     }
 
     /// [`BuildError::Refused`] of `volume`.

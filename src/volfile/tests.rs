@@ -67,6 +67,20 @@ fn old_style_volfiles_are_read() {
     }
 }
 
+/// `shapes.txt` holds the tree of every volfile that a real glusterd (10.3) made.
+#[test]
+fn the_volfiles_of_glusterd_are_read() {
+    let files = fixtures("glusterd");
+    let expected = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/volfiles/glusterd/shapes.txt");
+    let expected = fs::read_to_string(expected).unwrap();
+    assert_eq!(files.len(), expected.lines().count(), "one line for each file");
+    for ((name, text), expected) in files.iter().zip(expected.lines()) {
+        let graph = parse(text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(format!("{name}: {}", shape(&graph)), expected);
+        assert_eq!(content(&parse(graph.to_text().as_bytes()).unwrap()), content(&graph), "{name}");
+    }
+}
+
 const TWO: &str = "volume a\n type protocol/client\n option password hush\nend-volume\n\
                    volume b\n type protocol/client\n option x 1\nend-volume\n\
                    volume d\n type cluster/dht\n subvolumes a b\nend-volume\n";
