@@ -1,1 +1,3 @@
 //! Translators that cache or delay.
+
+pub mod write_behind;
