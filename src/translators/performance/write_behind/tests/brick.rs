@@ -8,10 +8,9 @@ use rgfs_protocol::{Dict, Errno, Gfid, Iatt};
 use tokio::sync::oneshot;
 
 use crate::event::EventSource;
-use crate::graph::{Environment, Identity};
+use crate::graph::testing::{environment, volume};
 use crate::reply::*;
 use crate::translators::performance::write_behind::WriteBehind;
-use crate::volfile::{Kind, Options, Position, Volume};
 use crate::{Context, Fd, FopError, FopResult, Inode, Loc, Translator, task};
 
 /// What the brick makes of a write.
@@ -181,28 +180,8 @@ pub(super) fn build(
     child: Arc<dyn Translator>,
     options: &[(&str, &str)],
 ) -> Result<Arc<WriteBehind>, crate::graph::BuildError> {
-    let name = Arc::from("v-write-behind");
-    let options = options.iter().fold(Options::new(&name), |all, (key, value)| all.with(key, value));
-    let kind = Kind { canonical: "performance/write-behind", written: "performance/write-behind".into() };
-    let position = Position { line: 1, column: 1 };
-    let volume = Volume { name, kind, options, subvolumes: vec![child.name().clone()], position };
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let environment = Environment {
-        runtime: runtime.handle().clone(),
-        identity: Arc::new(Identity {
-            context_id: "".into(),
-            graph_id: 0,
-            pid: 1,
-            hostname: "".into(),
-            process_name: "fuse".into(),
-        }),
-        volfile_server: None,
-        volfile_key: "v".into(),
-        subdir_mount: None,
-        volume_id: Arc::default(),
-        connect_timeout: std::time::Duration::from_secs(1),
-    };
-    WriteBehind::new(&volume, vec![child], &environment)
+    let volume = volume("performance/write-behind", options);
+    WriteBehind::new(&volume, vec![child], &environment())
 }
 
 /// An open file of the brick.
