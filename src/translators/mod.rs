@@ -3,6 +3,7 @@
 pub mod cluster;
 pub mod debug;
 pub mod features;
+pub mod pass_through;
 pub mod performance;
 pub mod protocol;
 

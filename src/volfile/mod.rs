@@ -100,6 +100,12 @@ impl Graph {
         self.volumes.last()
     }
 
+    /// The `log-level` that the volume's administrator has set for its clients (`diagnostics.client-log-level`).
+    pub fn log_level(&self) -> Option<&str> {
+        let reports = self.volumes.iter().rev().filter(|volume| volume.kind.canonical == "debug/io-stats");
+        reports.filter_map(|volume| volume.options.text("log-level")).next()
+    }
+
     /// The volume of that name.
     pub fn volume(&self, name: &str) -> Option<&Arc<Volume>> {
         self.volumes.iter().find(|volume| &*volume.name == name)
