@@ -59,7 +59,14 @@ fn brick_has(brick: &Brick, held: usize, waiting: usize) -> Result<()> {
 }
 
 /// One waiter, one signal.
-fn waiter_ends(sandbox: &Sandbox, brick: &Brick, holds: &Mount, waits: &Mount, kind: &str, signal: Signal) -> Result<()> {
+fn waiter_ends(
+    sandbox: &Sandbox,
+    brick: &Brick,
+    holds: &Mount,
+    waits: &Mount,
+    kind: &str,
+    signal: Signal,
+) -> Result<()> {
     let mut holder = locker(sandbox, kind, &holds.join("file"), "holder")?;
     brick_has(brick, 1, 0)?;
     let mut waiter = locker(sandbox, kind, &waits.join("file"), "waiter")?;
