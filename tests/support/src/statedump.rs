@@ -1,10 +1,11 @@
 //! What a brick holds: locks and open files, from the statedump that `glusterfsd` writes at SIGUSR1.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use rustix::process::Signal;
 
 use crate::process::Daemon;
@@ -24,6 +25,8 @@ pub struct Statedump {
     pub internal_locks: usize,
     /// Open files and directories.
     pub open_files: usize,
+    /// Fops that arrived since the dump before this one, by name.
+    pub requests: BTreeMap<String, u64>,
     /// The whole text.
     pub text: String,
 }
@@ -45,10 +48,27 @@ impl Statedump {
                 dump.internal_locks += 1;
             } else if let (true, Some(count)) = (in_active_inode, line.strip_prefix("fd-count=")) {
                 dump.open_files += count.parse::<usize>().unwrap_or(0);
+            } else if let Some((fop, count)) = requests(line) {
+                *dump.requests.entry(fop.to_owned()).or_default() += count;
             }
         }
         dump
     }
+}
+
+/// `GlusterFS 4.x v1.latency.LOOKUP=AVG:99 CNT:1 ...`: the fop and its count. GlusterFS starts these afresh at every dump.
+fn requests(line: &str) -> Option<(&str, u64)> {
+    let (fop, figures) = line.strip_prefix("GlusterFS 4.x v1.latency.")?.split_once('=')?;
+    let count = figures.split_whitespace().find_map(|figure| figure.strip_prefix("CNT:"))?;
+    Some((fop, count.parse().ok()?))
+}
+
+/// The value of `key` in a dump of rgfs, added up over all its sections.
+pub fn counter(text: &str, key: &str) -> Result<u64> {
+    let values: Vec<u64> =
+        text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')?.trim().parse().ok()).collect();
+    ensure!(!values.is_empty(), "the dump has no counter '{key}':\n{text}");
+    Ok(values.into_iter().sum())
 }
 
 /// Makes `process` write a dump and reads it.
@@ -67,7 +87,9 @@ pub fn take(process: &Daemon) -> Result<Statedump> {
     process.signal(Signal::USR1)?;
     let text = wait::for_value("a statedump", Duration::from_secs(10), || {
         let Some(path) = dumps()?.into_iter().next() else { return Ok(None) };
-        Ok(Some(read(&path)?).filter(|text| text.contains("DUMP-END-TIME")))
+        let text = read(&path)?;
+        // A dump that is still being written lacks its end.
+        Ok(text.contains("DUMP-END-TIME").then_some(text))
     })?;
     Ok(Statedump::parse(&text))
 }
@@ -86,8 +108,10 @@ mod tests {
         let dump = Statedump::parse(
             "[conn.0.bound_xl.brick.active.1]\nfd-count=2\n[xlator.features.locks.locks.inode]\npath=/a\n\
              posixlk.posixlk[0](ACTIVE)=type=WRITE\nposixlk.posixlk[1](BLOCKED)=type=READ\n\
-             inodelk.inodelk[0](ACTIVE)=type=WRITE\n",
+             inodelk.inodelk[0](ACTIVE)=type=WRITE\n\
+             GlusterFS 4.x v1.latency.LK=AVG:101953.000000 CNT:3 TOTAL:101953 MIN:101953 MAX:101953\n",
         );
+        assert_eq!(dump.requests.get("LK"), Some(&3));
         assert_eq!((dump.posix_locks_held, dump.posix_locks_waiting), (1, 1));
         assert_eq!((dump.internal_locks, dump.open_files), (1, 2));
     }
