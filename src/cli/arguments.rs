@@ -7,7 +7,8 @@ use clap::{ArgAction, Parser};
 use tracing::level_filters::LevelFilter;
 
 use super::values::{self, GidTimeout};
-use crate::mount::options::{DirectIo, TranslatorOption};
+use crate::mount::options::DirectIo;
+use crate::volfile::Override;
 
 /// Mounts a GlusterFS volume.
 #[derive(Clone, Debug, Parser)]
@@ -47,8 +48,8 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME")]
     pub volume_name: Option<String>,
     /// Sets an option of the translators whose names fit PATTERN
-    #[arg(long, value_name = "PATTERN.KEY=VALUE", action = ArgAction::Append, value_parser = values::translator_option)]
-    pub xlator_option: Vec<TranslatorOption>,
+    #[arg(long, value_name = "PATTERN.KEY=VALUE", action = ArgAction::Append)]
+    pub xlator_option: Vec<Override>,
     /// How long mounting may take before it is given up [10]
     #[arg(long, value_name = "SECONDS", value_parser = values::time_limit)]
     pub mount_timeout: Option<Duration>,

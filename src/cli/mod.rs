@@ -1,6 +1,7 @@
 //! The command line: glusterfs spellings, the mount helper, subcommands.
 
 pub mod arguments;
+pub mod documents;
 pub mod mount_helper;
 pub mod mount_options;
 pub mod request;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use crate::mount::options::{DirectIo, TranslatorOption};
+use crate::mount::options::DirectIo;
 
 /// The spellings of a volfile BOOL (`common-utils.c:gf_string2boolean`).
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
@@ -69,18 +69,6 @@ pub(super) fn gid_timeout(text: &str) -> Result<GidTimeout, String> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GidTimeout(pub(super) Option<Duration>);
 
-/// `PATTERN.KEY=VALUE`: the first dot ends the pattern, the first equals sign the key (`glusterfsd.c`).
-pub(super) fn translator_option(text: &str) -> Result<TranslatorOption, String> {
-    let wrong = || "PATTERN.KEY=VALUE, as in '*-client-*.ping-timeout=10'".to_owned();
-    let (name, value) = text.split_once('=').ok_or_else(wrong)?;
-
-    let (pattern, key) = name.split_once('.').ok_or_else(wrong)?;
-    if pattern.is_empty() || key.is_empty() || value.is_empty() {
-        return Err(wrong());
-    }
-    Ok(TranslatorOption { pattern: pattern.into(), key: key.into(), value: value.into() })
-}
-
 /// A path inside the volume.
 pub(super) fn subdir(text: &str) -> Result<String, String> {
     match text.trim_end_matches('/') {
@@ -116,14 +104,5 @@ mod tests {
         assert_eq!(gid_timeout("-1"), Ok(GidTimeout(None)));
         assert_eq!(gid_timeout("0"), Ok(GidTimeout(Some(Duration::ZERO))));
         assert!(gid_timeout("-2").is_err());
-    }
-
-    #[test]
-    fn translator_options() {
-        let good = translator_option("*replicate*.halo.x=a=b").unwrap();
-        assert_eq!((good.pattern.as_str(), good.key.as_str(), good.value.as_str()), ("*replicate*", "halo.x", "a=b"));
-        for wrong in ["", "a", "a.b", "a=b", ".b=c", "a.=c", "a.b="] {
-            assert!(translator_option(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
+use crate::volfile::Override;
+
 /// Everything that one mount needs to know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MountOptions {
@@ -17,7 +19,9 @@ pub struct MountOptions {
     /// Directory of the volume that becomes the root, beginning with `/`; the bricks enforce it.
     pub subdir: Option<String>,
     /// Options set on top of the volfile's.
-    pub translator_options: Vec<TranslatorOption>,
+    pub translator_options: Vec<Override>,
+    /// Name of this client for the bricks (`fuse`, `fuse.NAME`).
+    pub process_name: String,
     /// First field of /proc/mounts (`server:/volume`).
     pub display_name: String,
     /// How long the whole mount may take, from the first connection to the answer of the root directory.
@@ -67,17 +71,6 @@ impl std::fmt::Display for VolfileServer {
             VolfileServer::Unix(path) => write!(f, "{}", path.display()),
         }
     }
-}
-
-/// `--xlator-option PATTERN.KEY=VALUE`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TranslatorOption {
-    /// Shell pattern of volume names.
-    pub pattern: String,
-    /// Option.
-    pub key: String,
-    /// Its value.
-    pub value: String,
 }
 
 /// Where and how much to log.
