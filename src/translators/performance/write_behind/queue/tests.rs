@@ -163,6 +163,7 @@ fn without_room_nothing_is_acknowledged_early() {
     let mut queue = queue();
     assert!(queue.accept(Extent::new(0, 10), piece(1, 0, 10), false).is_err());
     queue.enqueue(Extent::new(0, 10), piece(1, 0, 10), 1, true);
+    assert!(!accept(&mut queue, 2, 50, 10), "nobody overtakes those who wait");
     let started = start(&mut queue);
     assert_eq!(queue.complete(started[0].0, false).unanswered, Some(1));
 }
