@@ -25,6 +25,7 @@ use crate::event::Status;
 use crate::translators::features::read_only::ReadOnly;
 use crate::translators::features::utime::Utime;
 use crate::translators::pass_through::PassThrough;
+use crate::translators::performance::write_behind::WriteBehind;
 use crate::volfile::{Graph, Volume};
 use treatment::Treatment;
 
@@ -153,6 +154,7 @@ fn construct(
     Ok(match volume.kind.canonical {
         "features/utime" => Utime::new(volume, children, environment)?,
         "features/read-only" => ReadOnly::new(volume, children, environment)?,
+        "performance/write-behind" => WriteBehind::new(volume, children, environment)?,
         _ => return Err(not_implemented(volume, "mount this volume with the GlusterFS client")),
     })
 }

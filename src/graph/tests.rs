@@ -73,14 +73,14 @@ fn fixture(name: &str) -> String {
 #[test]
 fn caches_are_left_out_but_names_under_distribute_stay() {
     for (name, expected) in [
-        ("one-brick.vol", "one-utime(one-dht(one-client-0))"),
-        ("every-performance.vol", "perf-utime(perf-dht(perf-client-0 perf-client-1))"),
-        ("ctime-off.vol", "noctime-dht(noctime-client-0 noctime-client-1)"),
-        ("gfproxy-client.vol", "odd-utime(odd-gfproxy-client)"),
+        ("one-brick.vol", "one-write-behind(one-utime(one-dht(one-client-0)))"),
+        ("every-performance.vol", "perf-write-behind(perf-utime(perf-dht(perf-client-0 perf-client-1)))"),
+        ("ctime-off.vol", "noctime-write-behind(noctime-dht(noctime-client-0 noctime-client-1))"),
+        ("gfproxy-client.vol", "odd-write-behind(odd-utime(odd-gfproxy-client))"),
         (
             "parallel-readdir.vol",
-            "prd-utime(prd-dht(prd-readdir-ahead-0(prd-client-0) prd-readdir-ahead-1(prd-client-1) \
-             prd-readdir-ahead-2(prd-client-2)))",
+            "prd-write-behind(prd-utime(prd-dht(prd-readdir-ahead-0(prd-client-0) \
+             prd-readdir-ahead-1(prd-client-1) prd-readdir-ahead-2(prd-client-2))))",
         ),
     ] {
         let live = build(&fixture(name)).unwrap_or_else(|error| panic!("{name}: {error}"));

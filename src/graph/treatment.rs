@@ -21,10 +21,8 @@ const OTHER_CLIENT: &str = "mount this volume with the GlusterFS client";
 pub(super) fn of(kind: &str) -> Treatment {
     match kind {
         "protocol/client" | "cluster/distribute" | "cluster/nufa" | "cluster/switch" => Build,
-        "features/utime" | "features/read-only" => Build,
+        "features/utime" | "features/read-only" | "performance/write-behind" => Build,
 
-        // When write-behind has a translator, this becomes Build.
-        "performance/write-behind" => PassThrough,
         "performance/io-threads"
         | "performance/md-cache"
         | "performance/nl-cache"

@@ -42,7 +42,7 @@ use crate::{Context, Fd, FopResult, Inode, Loc, Translator};
 
 /// A live `performance/write-behind`.
 pub struct WriteBehind {
-    children: Vec<Arc<dyn Translator>>,
+    child: [Arc<dyn Translator>; 1],
     engine: Arc<Engine>,
 }
 
@@ -57,11 +57,9 @@ impl WriteBehind {
         _environment: &Environment,
     ) -> Result<Arc<Self>, BuildError> {
         let settings = Settings::read(volume)?;
-        let [child] = &children[..] else {
-            return Err(BuildError::refused(volume, "write-behind has exactly one subvolume: name one"));
-        };
+        let [child] = BuildError::only_child(volume, children)?;
         let engine = Engine::new(volume.name.clone(), child.clone(), settings);
-        Ok(Arc::new(WriteBehind { children, engine }))
+        Ok(Arc::new(WriteBehind { child: [child], engine }))
     }
 
     /// Waits for all writes of `inode` so far.
@@ -81,7 +79,7 @@ impl Translator for WriteBehind {
     }
 
     fn children(&self) -> &[Arc<dyn Translator>] {
-        &self.children
+        &self.child
     }
 
     fn dump(&self, out: &mut dyn FnMut(&str, &dyn Display)) {
