@@ -1,5 +1,24 @@
 //! Sockets: connect, one router per connection, reconnect, and the threads that do it.
+//!
+//! - [`threads`]: the network threads and how connections are spread over them;
+//! - [`endpoint`]: where to connect, and with which socket options;
+//! - [`stream`]: a connected socket, TCP or unix, that any thread may write and one task reads;
+//! - [`pool`]: buffers for large records, used again and again;
+//! - [`slot`]: where an answer waits for its caller;
+//! - [`outgoing`]: requests on their way into the socket;
+//! - [`connection`] and `router`: calls out, answers and callbacks in.
 
+pub mod connection;
+pub mod endpoint;
+pub mod outgoing;
+pub mod pool;
+mod router;
+pub mod slot;
+pub mod stream;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod threads;
 
+pub use connection::{CallError, Connection};
+pub use endpoint::Endpoint;
 pub use threads::Network;

@@ -1,7 +1,9 @@
 //! Counters, latency histograms per brick and fop, statedump.
 
+pub mod counters;
 pub mod histogram;
 pub mod statedump;
 
+pub use counters::ConnectionCounters;
 pub use histogram::Histogram;
 pub use statedump::Statedump;
