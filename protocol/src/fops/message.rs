@@ -2,7 +2,7 @@
 
 use super::Procedure;
 use super::wire::Wire;
-use crate::Errno;
+use crate::{Dict, Errno};
 
 /// A request of the program.
 pub trait Fop: Wire {
@@ -19,6 +19,9 @@ pub trait Reply: Wire {
 
     /// The error number of a failure. Garbage on success, but for READ and READDIR(P): see [`Reply::at_end`].
     fn op_errno(&self) -> i32;
+
+    /// Further values; a failure may have some too.
+    fn xdata(&self) -> &Dict;
 
     /// `op_ret` of a success, or why it failed.
     fn outcome(&self) -> Result<u32, Errno> {
@@ -251,6 +254,10 @@ macro_rules! replies {
 
             fn op_errno(&self) -> i32 {
                 self.op_errno
+            }
+
+            fn xdata(&self) -> &$crate::Dict {
+                &self.xdata
             }
         })*
     };

@@ -91,4 +91,9 @@ impl Reply for Null {
     fn op_errno(&self) -> i32 {
         0
     }
+
+    fn xdata(&self) -> &Dict {
+        static NOTHING: Dict = Dict::NULL;
+        &NOTHING
+    }
 }

@@ -1,0 +1,169 @@
+//! The brick's side of an open file: its number there, and what becomes of it when the connection breaks (`clnt_fd_ctx_t`).
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use rgfs_protocol::fops::{Fop, Procedure, Wire, request};
+use rgfs_protocol::open_flags::wire;
+use rgfs_protocol::{Dict, Errno, Gfid};
+
+use super::brick::Brick;
+use super::link::FopCall;
+use super::{Client, fop_call};
+use crate::context::Context;
+
+/// What this client knows of an fd on its brick.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// The brick knows it by `number` on the connection `generation`.
+    Open {
+        /// Number of the connection.
+        generation: u64,
+        /// Number of the fd there; 0 is one.
+        number: i64,
+    },
+    /// It could not be opened again on that connection, for a reason that may pass.
+    Closed {
+        /// Number of the connection.
+        generation: u64,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// Lost for good: the file is gone, or a lock is.
+    Bad {
+        /// Why.
+        reason: Arc<str>,
+    },
+}
+
+/// How a fop may use an fd.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// By its number.
+    Number(i64),
+    /// By gfid, through the anonymous fd.
+    Anonymous,
+    /// Not before it was opened on this connection.
+    Reopen,
+    /// Not at all.
+    Refused(Errno, Arc<str>),
+}
+
+/// Decides how a fop may use an fd of that state on the connection `generation` (`client_get_remote_fd`,
+/// `client-helpers.c`). `anonymous` tells whether the fop may do with the anonymous fd.
+pub(super) fn access(state: &State, generation: u64, anonymous: bool) -> Access {
+    match state {
+        State::Open { generation: of, number } if *of == generation => Access::Number(*number),
+        State::Closed { generation: of, .. } if *of == generation && anonymous => Access::Anonymous,
+        State::Closed { generation: of, reason } if *of == generation => Access::Refused(Errno::EBADFD, reason.clone()),
+        State::Open { .. } | State::Closed { .. } => Access::Reopen,
+        State::Bad { reason } => Access::Refused(Errno::EBADFD, reason.clone()),
+    }
+}
+
+/// True for the fops that may go through the anonymous fd when the real one is not open on the brick. `flags` are those
+/// of the open: what they promise about writes, the anonymous fd does not keep.
+pub(super) fn anonymous_will_do(procedure: Procedure, flags: u32) -> bool {
+    match procedure {
+        Procedure::Write => flags & (wire::APPEND | wire::SYNC | wire::DIRECT) == 0,
+        Procedure::Read => flags & wire::DIRECT == 0,
+        Procedure::Fsync | Procedure::Finodelk | Procedure::Fxattrop => true,
+        _ => false,
+    }
+}
+
+/// An open file or directory on the brick. Hangs on the [`Fd`](crate::Fd); dropping it closes the brick's fd.
+pub(super) struct RemoteFd<B: Brick> {
+    /// Unique among the fds of this client.
+    pub(super) id: u64,
+    pub(super) gfid: Gfid,
+    /// Flags of the wire with which to open it again; `None` for a directory.
+    pub(super) flags: Option<u32>,
+    pub(super) state: Mutex<State>,
+    /// Held while it is opened again, so that only one does it.
+    pub(super) reopening: tokio::sync::Mutex<()>,
+    pub(super) client: Weak<Client<B>>,
+}
+
+impl<B: Brick> RemoteFd<B> {
+    /// The state now.
+    pub(super) fn state(&self) -> State {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes the state. A bad fd stays bad.
+    pub(super) fn set_state(&self, new: State) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*state, State::Bad { .. }) {
+            *state = new;
+        }
+    }
+
+    /// Makes it fail from now on.
+    pub(super) fn poison(&self, reason: &str) {
+        self.set_state(State::Bad { reason: reason.into() });
+    }
+}
+
+impl<B: Brick> Drop for RemoteFd<B> {
+    fn drop(&mut self) {
+        let Some(client) = self.client.upgrade() else { return };
+        client.forget(self);
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let State::Open { generation, number } = *state {
+            close(&*client.link, self.gfid, self.flags.is_none(), generation, number);
+        }
+    }
+}
+
+/// Tells the brick to close its fd; the answer is not waited for.
+pub(super) fn close<B: Brick>(link: &B, gfid: Gfid, directory: bool, generation: u64, number: i64) {
+    if link.generation() != Some(generation) {
+        return;
+    }
+    fn send<F: Fop>(link: &impl Brick, generation: u64, request: &F) {
+        let call: FopCall = fop_call::<F>().on(generation);
+        link.send(&Context::internal(), call, |encoder| Wire::encode(request, encoder));
+    }
+    if directory {
+        send(link, generation, &request::Releasedir { gfid, fd: number, xdata: Dict::NULL });
+    } else {
+        send(link, generation, &request::Release { gfid, fd: number, xdata: Dict::NULL });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_fd_is_used_on_its_connection_only() {
+        let open = State::Open { generation: 1, number: 0 };
+        let closed = State::Closed { generation: 1, reason: "r".into() };
+        let bad = State::Bad { reason: "b".into() };
+        let refused = |reason: &str| Access::Refused(Errno::EBADFD, reason.into());
+        let cases = [
+            (&open, 1, false, Access::Number(0)),
+            (&open, 1, true, Access::Number(0)),
+            (&open, 2, true, Access::Reopen),
+            (&closed, 1, true, Access::Anonymous),
+            (&closed, 1, false, refused("r")),
+            (&closed, 2, true, Access::Reopen),
+            (&bad, 1, true, refused("b")),
+            (&bad, 2, false, refused("b")),
+        ];
+        for (state, generation, anonymous, expected) in cases {
+            assert_eq!(access(state, generation, anonymous), expected, "{state:?} on {generation}");
+        }
+    }
+
+    #[test]
+    fn the_anonymous_fd_does_not_break_promises_of_open() {
+        assert!(anonymous_will_do(Procedure::Write, wire::ACCESS_MODE));
+        assert!(!anonymous_will_do(Procedure::Write, wire::APPEND));
+        assert!(!anonymous_will_do(Procedure::Write, wire::SYNC));
+        assert!(anonymous_will_do(Procedure::Read, wire::APPEND));
+        assert!(!anonymous_will_do(Procedure::Lk, 0));
+        assert!(!anonymous_will_do(Procedure::Flush, 0));
+        assert!(!anonymous_will_do(Procedure::CopyFileRange, 0));
+    }
+}
