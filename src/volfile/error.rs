@@ -119,7 +119,10 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.origin, self.position, self.problem)?;
+        // Names may hold anything that a quoted string can, but an error is one printable line.
+        let problem: String =
+            self.problem.to_string().chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect();
+        write!(f, "{}:{}: {problem}", self.origin, self.position)?;
         if !self.line.is_empty() {
             write!(f, " (line: {})", self.line)?;
         }

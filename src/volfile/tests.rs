@@ -200,6 +200,25 @@ proptest! {
     }
 
     #[test]
+    fn a_damaged_volfile_does_not_panic(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3), 1..8),
+    ) {
+        let mut text = TWO.as_bytes().to_vec();
+        for (index, byte, change) in changes {
+            let at = index.index(text.len());
+            match change {
+                0 => text[at] = byte,
+                1 => text.insert(at, byte),
+                _ => { text.remove(at); }
+            }
+        }
+        match parse(&text) {
+            Err(error) => prop_assert!(!error.to_string().contains(|letter: char| letter.is_control())),
+            Ok(graph) => prop_assert_eq!(content(&parse(graph.to_text().as_bytes()).unwrap()), content(&graph)),
+        }
+    }
+
+    #[test]
     fn random_words_do_not_panic(words in prop::collection::vec(
         prop_oneof![
             Just("volume"), Just("type"), Just("option"), Just("subvolumes"), Just("end-volume"), Just("\n"), Just("\""),

@@ -6,6 +6,7 @@
 //!
 //! Unlike the C translator, xattr changes, punched holes and copied ranges move the ctime too.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -83,8 +84,8 @@ impl Utime {
     }
 
     /// For fops that read.
-    fn read_time(&self, context: &Context) -> Context {
-        if self.noatime { context.clone() } else { self.stamped(context, ATIME) }
+    fn read_time<'a>(&self, context: &'a Context) -> Cow<'a, Context> {
+        if self.noatime { Cow::Borrowed(context) } else { Cow::Owned(self.stamped(context, ATIME)) }
     }
 
     /// For COPY_FILE_RANGE, which reads one file and writes another.
