@@ -1,0 +1,1 @@
+//! Scenarios on [`super::FileSystem`] over a volume in memory.

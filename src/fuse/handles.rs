@@ -1,0 +1,104 @@
+//! File handles: the numbers by which the kernel names what it has open.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use dashmap::DashMap;
+
+use super::inode_table::Node;
+use crate::Fd;
+use crate::reply::EntryPlus;
+
+/// An open file.
+#[derive(Debug)]
+pub struct OpenFile {
+    /// What is open.
+    pub node: Arc<Node>,
+    /// The translators' side. Dropping the last reference closes it on the bricks.
+    pub fd: Arc<Fd>,
+}
+
+/// An open directory.
+#[derive(Debug)]
+pub struct OpenDirectory {
+    /// What is open.
+    pub node: Arc<Node>,
+    /// The translators' side.
+    pub fd: Arc<Fd>,
+    /// Entries that a brick sent and the kernel's buffer had no room for.
+    pub tail: Mutex<Option<Tail>>,
+}
+
+/// Entries left over from an answer of the translators.
+#[derive(Debug)]
+pub struct Tail {
+    /// Cookie of the entry before the first: a READDIR with that offset goes on here.
+    pub offset: u64,
+    /// The entries, in reverse: the next one is the last.
+    pub entries: Vec<EntryPlus>,
+    /// Nothing comes after them.
+    pub end: bool,
+    /// When they came.
+    pub since: std::time::Instant,
+}
+
+/// All that is open.
+#[derive(Debug, Default)]
+pub struct Handles {
+    files: DashMap<u64, Arc<OpenFile>>,
+    directories: DashMap<u64, Arc<OpenDirectory>>,
+    next: AtomicU64,
+}
+
+impl Handles {
+    /// Enters an open file. Returns its number.
+    pub fn open_file(&self, node: Arc<Node>, fd: Arc<Fd>) -> u64 {
+        let handle = self.number();
+        node.state().opened.push((handle, fd.clone()));
+        self.files.insert(handle, Arc::new(OpenFile { node, fd }));
+        handle
+    }
+
+    /// Enters an open directory. Returns its number.
+    pub fn open_directory(&self, node: Arc<Node>, fd: Arc<Fd>) -> u64 {
+        let handle = self.number();
+        self.directories.insert(handle, Arc::new(OpenDirectory { node, fd, tail: Mutex::default() }));
+        handle
+    }
+
+    /// The open file of a number.
+    pub fn file(&self, handle: u64) -> Option<Arc<OpenFile>> {
+        self.files.get(&handle).map(|file| file.clone())
+    }
+
+    /// The open directory of a number.
+    pub fn directory(&self, handle: u64) -> Option<Arc<OpenDirectory>> {
+        self.directories.get(&handle).map(|directory| directory.clone())
+    }
+
+    /// Closes a file.
+    pub fn close_file(&self, handle: u64) {
+        if let Some((_, file)) = self.files.remove(&handle) {
+            // Dropping an fd sends to the brick: not under the node's lock.
+            let _dropped_late = {
+                let mut state = file.node.state();
+                let at = state.opened.iter().position(|(number, _)| *number == handle);
+                at.map(|at| state.opened.swap_remove(at))
+            };
+        }
+    }
+
+    /// Closes a directory.
+    pub fn close_directory(&self, handle: u64) {
+        drop(self.directories.remove(&handle));
+    }
+
+    /// Open files and directories.
+    pub fn count(&self) -> (usize, usize) {
+        (self.files.len(), self.directories.len())
+    }
+
+    fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}

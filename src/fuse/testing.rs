@@ -1,0 +1,1 @@
+//! A volume in memory for tests.
