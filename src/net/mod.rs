@@ -17,6 +17,7 @@ pub mod slot;
 pub mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod relay;
 pub mod threads;
 
 pub use connection::{CallError, Connection};
