@@ -12,12 +12,12 @@ pub mod connection;
 pub mod endpoint;
 pub mod outgoing;
 pub mod pool;
+pub mod relay;
 mod router;
 pub mod slot;
 pub mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
-pub mod relay;
 pub mod threads;
 
 pub use connection::{CallError, Connection};
