@@ -6,6 +6,7 @@ use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
 
 use super::arguments::Arguments;
+use super::request::Refused;
 
 /// `rgfs completions SHELL`.
 #[derive(Clone, Debug, Parser)]
@@ -23,19 +24,15 @@ pub fn man(out: &mut dyn Write) -> io::Result<()> {
     clap_mangen::Man::new(Arguments::command()).section("8").render(out)
 }
 
-/// Prints the completions that the arguments, the program's name first, ask for. Returns the exit code.
-pub fn completions(arguments: &[String], out: &mut dyn Write) -> i32 {
-    match Completions::try_parse_from(arguments) {
-        Ok(Completions { shell }) => {
-            clap_complete::generate(shell, &mut Arguments::command(), "rgfs", out);
-            0
-        }
-        Err(error) => {
-            // Nothing is left to be done when standard error is closed.
-            let _ = error.print();
-            if error.use_stderr() { 64 } else { 0 }
-        }
-    }
+/// Prints the completions that the arguments, the program's name first, ask for.
+///
+/// # Errors
+/// They name no shell.
+pub fn completions(arguments: &[String], out: &mut dyn Write) -> Result<(), Refused> {
+    let Completions { shell } = Completions::try_parse_from(arguments)
+        .map_err(|error| Refused { code: if error.use_stderr() { 64 } else { 0 }, message: error.to_string() })?;
+    clap_complete::generate(shell, &mut Arguments::command(), "rgfs", out);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -47,8 +44,8 @@ mod tests {
         let (mut page, mut script) = (Vec::new(), Vec::new());
         man(&mut page).unwrap();
         assert!(String::from_utf8(page).unwrap().contains("volfile\\-server"));
-        assert_eq!(completions(&["rgfs".into(), "bash".into()], &mut script), 0);
+        assert_eq!(completions(&["rgfs".into(), "bash".into()], &mut script), Ok(()));
         assert!(String::from_utf8(script).unwrap().contains("--volfile-server"));
-        assert_eq!(completions(&["rgfs".into(), "cmd".into()], &mut Vec::new()), 64);
+        assert_eq!(completions(&["rgfs".into(), "cmd".into()], &mut Vec::new()).unwrap_err().code, 64);
     }
 }

@@ -79,6 +79,12 @@ pub fn mounts(table: &str) -> impl Iterator<Item = Mount> + '_ {
     })
 }
 
+/// `MAJOR:MINOR` of what is mounted at `place`, found without asking the file system itself.
+pub fn device(place: &Path) -> Option<String> {
+    let table = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    mounts(&table).filter(|mount| mount.mount_point == place).last().map(|mount| mount.device)
+}
+
 /// Spaces and the like stand as `\040` there.
 fn unescape(field: &str) -> PathBuf {
     let bytes = field.as_bytes();

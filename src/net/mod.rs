@@ -12,7 +12,6 @@ pub mod connection;
 pub mod endpoint;
 pub mod outgoing;
 pub mod pool;
-pub mod relay;
 mod router;
 pub mod slot;
 pub mod stream;

@@ -1,0 +1,222 @@
+//! A mount from the command line to the last request.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::bring_up::bring_up;
+use super::daemon::{self, Reporter, Role};
+use super::failure::{EXIT_ENDED, EXIT_FAILED, Failure};
+use super::fetch::{Fetched, fetch};
+use super::logging::Log;
+use super::options::MountOptions;
+use super::signals::{Signal, Signals};
+use super::{fuse_options, kernel_mount, mount_point, pid_file};
+use crate::fuse::{self, FileSystem};
+use crate::graph::LiveGraph;
+use crate::net::Network;
+
+/// How long programs may keep files open after SIGTERM has taken the mount away.
+const LINGER: Duration = Duration::from_secs(1);
+/// Network threads.
+const NETWORK_THREADS: usize = 1;
+
+/// Mounts, serves until the end, and returns the exit code. In the background the caller's process returns as soon as
+/// the mount is there or has failed.
+pub fn run(options: MountOptions, warnings: &[String]) -> i32 {
+    if !options.daemonize {
+        return live(options, warnings, Reporter::foreground());
+    }
+    match daemon::fork() {
+        Ok(Role::Child(reporter)) => live(options, warnings, reporter),
+        Ok(Role::Parent(watch)) => match watch.outcome() {
+            Ok(()) => 0,
+            Err(failure) => {
+                eprintln!("rgfs: {failure}");
+                failure.code
+            }
+        },
+        Err(error) => {
+            eprintln!("rgfs: going to the background: {error}");
+            EXIT_FAILED
+        }
+    }
+}
+
+fn live(options: MountOptions, warnings: &[String], reporter: Reporter) -> i32 {
+    let started = Signals::block()
+        .map_err(|error| Failure::io("blocking signals", error))
+        .and_then(|signals| Ok((signals, Life::begin(options, warnings)?)))
+        .and_then(|(signals, life)| life.mount(signals));
+    let mounted = match started {
+        Ok(mounted) => mounted,
+        Err(failure) => {
+            tracing::error!("{failure}");
+            reporter.failed(&failure);
+            return failure.code;
+        }
+    };
+    match reporter.ready() {
+        Ok(()) => mounted.until_the_end(),
+        Err(error) => {
+            tracing::error!("whoever asked for the mount is gone ({error}): it is taken away again");
+            mounted.life.detach();
+            EXIT_FAILED
+        }
+    }
+}
+
+/// All that a mount holds.
+pub(super) struct Life {
+    pub(super) options: MountOptions,
+    pub(super) mount_point: PathBuf,
+    pub(super) log: Log,
+    pub(super) volfile: Fetched,
+    pub(super) network: Network,
+    pub(super) graph: LiveGraph,
+    pub(super) file_system: Arc<FileSystem>,
+    pub(super) started: Instant,
+    // Locked as long as it is open.
+    _pid_file: Option<File>,
+}
+
+/// A life that serves the kernel.
+struct Mounted {
+    life: Arc<Life>,
+    server: fuse::Server,
+}
+
+impl Life {
+    /// Everything up to the point where mount(2) may be called.
+    fn begin(options: MountOptions, warnings: &[String]) -> Result<Life, Failure> {
+        let started = Instant::now();
+        let deadline = started + options.mount_timeout;
+        let log = start_log(&options)?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        for option in fuse_options::without_effect(&options.fuse) {
+            tracing::warn!("no effect in rgfs: {option}");
+        }
+        tracing::info!("rgfs {}: mounting {}", env!("CARGO_PKG_VERSION"), options.display_name);
+        if let Some(score) = options.oom_score_adj {
+            std::fs::write("/proc/self/oom_score_adj", score.to_string())
+                .map_err(|error| Failure::io("--oom-score-adj", error))?;
+        }
+        let write = |path: &PathBuf| pid_file::write(path).map_err(|error| Failure::io(path.display(), error));
+        let pid_file = options.pid_file.as_ref().map(write).transpose()?;
+        let mount_point = mount_point::prepare(&options.mount_point)?;
+        let network = Network::start(NETWORK_THREADS).map_err(|error| Failure::io("network threads", error))?;
+        let volfile = fetch(&options.volfile, &network, deadline)?;
+        let graph = bring_up(&options, &volfile, &network, deadline)?;
+        let file_system = FileSystem::new(graph.top().clone(), fuse_options::for_fuse(&options));
+        Ok(Life { options, mount_point, log, volfile, network, graph, file_system, started, _pid_file: pid_file })
+    }
+
+    /// Mounts, and begins to serve requests and signals.
+    fn mount(self, signals: Signals) -> Result<Mounted, Failure> {
+        let device = kernel_mount::mount(&self.options.display_name, &self.mount_point, &self.options.kernel)?;
+        let life = Arc::new(self);
+        let runtime = life.network.handle().clone();
+        let served = fuse::Server::new(life.file_system.clone(), device, runtime).and_then(|server| {
+            let life = life.clone();
+            let signals = move || life.obey(signals);
+            std::thread::Builder::new().name("signals".to_owned()).spawn(signals)?;
+            Ok(server)
+        });
+        match served {
+            Ok(server) => {
+                life.raise_read_ahead();
+                tracing::info!("{} is mounted on {}", life.options.display_name, life.mount_point.display());
+                Ok(Mounted { life, server })
+            }
+            Err(error) => {
+                life.detach();
+                Err(Failure::io("serving /dev/fuse", error))
+            }
+        }
+    }
+
+    /// Sequential reads come in large requests only when the kernel reads far ahead.
+    fn raise_read_ahead(&self) {
+        let raised = mount_point::device(&self.mount_point)
+            .ok_or_else(|| std::io::Error::other("the mount is not in /proc/self/mountinfo"))
+            .and_then(|device| fuse::readahead::raise(&device));
+        if let Err(error) = raised {
+            tracing::warn!("the kernel's read-ahead stays small: {error}");
+        }
+    }
+
+    /// Takes the mount away, whoever uses it.
+    fn detach(&self) {
+        if let Err(error) = kernel_mount::detach(&self.mount_point) {
+            tracing::warn!("detaching {}: {error}", self.mount_point.display());
+        }
+    }
+
+    /// Does what signals ask for, until one asks for the end.
+    fn obey(&self, signals: Signals) {
+        loop {
+            match signals.wait() {
+                Ok(Signal::End) => break,
+                Ok(Signal::Reload) => self.reload(),
+                Ok(Signal::Dump | Signal::Metrics) => self.dump(),
+                Err(error) => {
+                    tracing::error!("waiting for signals: {error}");
+                    return;
+                }
+            }
+        }
+        tracing::info!("a signal asks for the end: {} is taken away", self.mount_point.display());
+        self.detach();
+        // The process ends with its session, as soon as nobody uses the mount; but not later than this.
+        std::thread::sleep(LINGER);
+        tracing::info!("programs still use the mount; they get errors from now on");
+        self.clean_up();
+        std::process::exit(EXIT_ENDED);
+    }
+
+    /// Opens the log anew, and looks whether the volfile changed.
+    fn reload(&self) {
+        if let Err(error) = self.log.reopen() {
+            tracing::error!("reopening the log: {error}");
+        }
+        match fetch(&self.options.volfile, &self.network, Instant::now() + self.options.mount_timeout) {
+            Ok(fetched) if fetched.text == self.volfile.text => tracing::info!("no change in volfile"),
+            Ok(_) => {
+                tracing::warn!("the volfile changed; this mount goes on with the one that it began with: mount anew")
+            }
+            Err(failure) => tracing::warn!("fetching the volfile: {failure}"),
+        }
+    }
+
+    fn clean_up(&self) {
+        if let Some(path) = &self.options.pid_file {
+            // It may be gone already; nobody is left to care.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl Mounted {
+    /// Serves until the mount is gone.
+    fn until_the_end(self) -> i32 {
+        match self.server.run() {
+            Ok(()) => tracing::info!("{} is unmounted", self.life.mount_point.display()),
+            Err(error) => {
+                tracing::error!("serving /dev/fuse: {error}");
+                self.life.detach();
+            }
+        }
+        self.life.clean_up();
+        EXIT_ENDED
+    }
+}
+
+fn start_log(options: &MountOptions) -> Result<Log, Failure> {
+    Log::start(&options.log).map_err(|error| {
+        let file = options.log.file.as_deref().unwrap_or(Path::new("standard error"));
+        Failure::new(format!("log file {}: {error}; choose another with --log-file", file.display()))
+    })
+}
