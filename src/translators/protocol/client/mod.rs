@@ -12,6 +12,8 @@ pub mod link;
 mod locks;
 mod posix_lock;
 mod reopen;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::future::Future;
