@@ -26,6 +26,7 @@ use crate::translators::features::read_only::ReadOnly;
 use crate::translators::features::utime::Utime;
 use crate::translators::pass_through::PassThrough;
 use crate::translators::performance::write_behind::WriteBehind;
+use crate::translators::protocol::client::Client;
 use crate::volfile::{Graph, Volume};
 use treatment::Treatment;
 
@@ -152,6 +153,7 @@ fn construct(
     environment: &Environment,
 ) -> Result<Arc<dyn Translator>, BuildError> {
     Ok(match volume.kind.canonical {
+        "protocol/client" => Client::new(volume, children, environment)?,
         "features/utime" => Utime::new(volume, children, environment)?,
         "features/read-only" => ReadOnly::new(volume, children, environment)?,
         "performance/write-behind" => WriteBehind::new(volume, children, environment)?,
