@@ -6,8 +6,13 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use rgfs_protocol::fops::{PROGRAM, Procedure, Reply, Request, VERSION};
-use rgfs_protocol::xdr::Encoder;
+use rgfs_protocol::auth::Credential;
+use rgfs_protocol::callback::Callback;
+use rgfs_protocol::fops::{Procedure, Reply, Request};
+use rgfs_protocol::old_dict::OldDict;
+use rgfs_protocol::rpc::{CALLBACK, CallHeader, FOPS, HANDSHAKE, Message, Program};
+use rgfs_protocol::xdr::{Decoder, Encoder};
+use rgfs_protocol::{dump, handshake};
 
 /// Records of `fixtures/wire` whose names end so, by name.
 fn records(ending: &str) -> Vec<(String, Bytes)> {
@@ -24,36 +29,61 @@ fn records(ending: &str) -> Vec<(String, Bytes)> {
     records
 }
 
-fn word(record: &[u8], index: usize) -> u32 {
-    u32::from_be_bytes(record[index * 4..][..4].try_into().unwrap())
+/// Cuts the RPC header off a record.
+fn message(record: &Bytes) -> (Message, Bytes) {
+    let mut decoder = Decoder::new(record.clone());
+    (Message::decode(&mut decoder).unwrap(), decoder.rest())
 }
 
-/// Calls of the file-operation program: stem, procedure, body behind the credential and the verifier.
-fn calls() -> Vec<(String, Procedure, Bytes)> {
-    let mut calls = Vec::new();
+/// Calls of a program: stem, header, body.
+fn calls(program: Program) -> Vec<(String, CallHeader, Bytes)> {
+    let of_program = |(stem, record): (String, Bytes)| match message(&record) {
+        (Message::Call(header), body) => (header.program == program).then_some((stem, header, body)),
+        other => panic!("{stem}: {other:?}"),
+    };
+    records(".call.bin").into_iter().filter_map(of_program).collect()
+}
+
+fn reply(stem: &str) -> Bytes {
+    let (_, record) = records(".reply.bin").into_iter().find(|(name, _)| name == stem).unwrap();
+    let (Message::Reply(header), body) = message(&record) else { panic!("{stem} is no reply") };
+    assert_eq!(header.outcome, Ok(()), "{stem}");
+    body
+}
+
+fn encoded(encode: impl FnOnce(&mut Encoder)) -> Bytes {
+    let mut encoder = Encoder::default();
+    encode(&mut encoder);
+    encoder.finish().freeze()
+}
+
+#[test]
+fn headers_and_credentials_of_the_c_client_are_understood() {
     for (stem, record) in records(".call.bin") {
-        if word(&record, 3) != PROGRAM {
-            continue;
-        }
-        assert_eq!((word(&record, 1), word(&record, 4)), (0, VERSION), "{stem}");
-        let procedure = Procedure::from_number(word(&record, 5)).unwrap();
-        assert_eq!(stem.split('.').next().unwrap(), procedure.name().to_lowercase());
-        let credential = (word(&record, 7) as usize).next_multiple_of(4);
-        calls.push((stem, procedure, record.slice(32 + credential + 8..)));
+        let (Message::Call(header), body) = message(&record) else { panic!("{stem} is no call") };
+        let again = encoded(|encoder| {
+            header.encode(encoder);
+            encoder.raw(&body);
+        });
+        assert_eq!(again, record, "{stem}");
+        let credential = Credential::decode(&header.credential).unwrap();
+        assert!(credential.owner.0.len() == 4 || credential.owner.0.len() == 8, "{stem}: {credential:?}");
     }
-    calls
 }
 
 #[test]
 fn calls_of_the_c_client_round_trip() {
     let mut seen = BTreeSet::new();
-    for (stem, procedure, body) in calls() {
+    for (stem, header, body) in calls(FOPS) {
+        let procedure = Procedure::from_number(header.procedure).unwrap();
+        assert_eq!(stem.split('.').next().unwrap(), procedure.name().to_lowercase());
         let (request, data) =
             Request::decode(procedure, body.clone()).unwrap_or_else(|error| panic!("{stem}: {error}"));
-        let mut encoder = Encoder::default();
-        request.encode(&mut encoder);
-        encoder.raw(&data);
-        assert_eq!(encoder.finish().freeze(), body, "{stem}: {request:?}");
+        let again = encoded(|encoder| {
+            request.encode(encoder);
+            encoder.raw(&data);
+        });
+        assert_eq!(again, body, "{stem}: {request:?}");
         seen.insert(procedure);
     }
     assert!(seen.len() >= 30, "only {} fops have captured calls", seen.len());
@@ -61,18 +91,16 @@ fn calls_of_the_c_client_round_trip() {
 
 #[test]
 fn replies_of_real_bricks_round_trip() {
-    let procedures: std::collections::BTreeMap<_, _> =
-        calls().into_iter().map(|(stem, procedure, _)| (stem, procedure)).collect();
     let mut seen = BTreeSet::new();
-    for (stem, record) in records(".reply.bin") {
-        let Some(procedure) = procedures.get(&stem).copied() else { continue };
-        assert_eq!((word(&record, 1), word(&record, 2), word(&record, 5)), (1, 0, 0), "{stem}");
-        let body = record.slice(24..);
+    for (stem, header, _) in calls(FOPS) {
+        let procedure = Procedure::from_number(header.procedure).unwrap();
+        let body = reply(&stem);
         let (reply, data) = Reply::decode(procedure, body.clone()).unwrap_or_else(|error| panic!("{stem}: {error}"));
-        let mut encoder = Encoder::default();
-        reply.encode(&mut encoder);
-        encoder.raw(&data);
-        assert_eq!(encoder.finish().freeze(), body, "{stem}: {reply:?}");
+        let again = encoded(|encoder| {
+            reply.encode(encoder);
+            encoder.raw(&data);
+        });
+        assert_eq!(again, body, "{stem}: {reply:?}");
         seen.insert(procedure);
     }
     assert!(seen.len() >= 30, "only {} fops have captured replies", seen.len());
@@ -80,12 +108,35 @@ fn replies_of_real_bricks_round_trip() {
 
 #[test]
 fn a_read_reply_holds_the_data_and_a_write_call_too() {
-    let (_, procedure, body) = calls().into_iter().find(|(stem, ..)| stem == "write.1").unwrap();
-    let (Request::Write(write), data) = Request::decode(procedure, body).unwrap() else { panic!("not a WRITE") };
+    let (_, _, body) = calls(FOPS).into_iter().find(|(stem, ..)| stem == "write.1").unwrap();
+    let (Request::Write(write), data) = Request::decode(Procedure::Write, body).unwrap() else { panic!("not a WRITE") };
     assert_eq!(write.size as usize, data.len());
-    let (_, record) = records(".reply.bin").into_iter().find(|(stem, _)| stem == "read.1").unwrap();
-    let (Reply::Read(read), data) = Reply::decode(Procedure::Read, record.slice(24..)).unwrap() else {
+    let (Reply::Read(read), data) = Reply::decode(Procedure::Read, reply("read.1")).unwrap() else {
         panic!("not a READ")
     };
     assert_eq!((read.size as usize, read.op_ret as usize), (data.len(), data.len()));
+}
+
+#[test]
+fn callbacks_of_real_bricks_round_trip() {
+    let stems = ["callback.5.1", "callback.5.2", "callback.5.3", "callback.10.1", "callback.10.2"];
+    let all = records(".bin");
+    for stem in stems {
+        let (_, record) = all.iter().find(|(name, _)| name == stem).unwrap();
+        let (Message::Call(header), body) = message(record) else { panic!("{stem} is no call") };
+        assert_eq!(header.program, CALLBACK);
+        let callback = Callback::decode(header.procedure, &mut Decoder::new(body.clone())).unwrap();
+        assert_eq!(encoded(|encoder| callback.encode(encoder)), body, "{stem}: {callback:?}");
+    }
+}
+
+#[test]
+fn the_handshake_of_a_real_brick_is_understood() {
+    let (stem, _, body) = calls(HANDSHAKE).remove(0);
+    let options = OldDict::decode(&mut Decoder::new(body)).unwrap();
+    assert_eq!(options.text("fops-version"), Some("1298437"));
+    let answer = handshake::DictReply::decode(&mut Decoder::new(reply(&stem))).unwrap();
+    assert_eq!(answer.op_ret, 0);
+    let programs = dump::DumpReply::decode(&mut Decoder::new(reply("dump.dump.1"))).unwrap();
+    assert!(programs.has(FOPS), "{programs:?}");
 }

@@ -1,4 +1,4 @@
-//! The file-operation program (GlusterFS 4.x v1, version 400): every procedure, both directions.
+//! The file-operation program (GlusterFS 4.x v1, [`rpc::FOPS`](crate::rpc::FOPS)): every procedure, both directions.
 //!
 //! A message is a list of fields in the order of the wire (`glusterfs4-xdr.x`), declared in [`request`] and [`reply`]
 //! with one macro. [`Procedure`] names the operations; [`Fop`] ties a request to its procedure and its reply.
@@ -20,11 +20,6 @@ pub use message::{Fop, Reply as ReplyStatus};
 pub use procedure::{Procedure, Reply, Request};
 pub use structs::{MAX_LIST, MAX_LOCK_OWNER};
 pub use wire::{MAX_STRING, Wire};
-
-/// Program number of the file operations.
-pub const PROGRAM: u32 = 1_298_437;
-/// Version: "GlusterFS 4.x v1".
-pub const VERSION: u32 = 400;
 
 /// The anonymous fd (`GF_ANON_FD_NO`): the brick opens by gfid, on demand, for reading and writing.
 pub const ANONYMOUS_FD: i64 = -2;
