@@ -8,6 +8,7 @@ use rgfs_protocol::Time;
 use rgfs_protocol::types::LockOwner;
 
 use crate::Context;
+use crate::context::Rounds;
 
 /// Process number 1 means "NFS server" to a brick, which then skips permission checks; a caller with that number (the
 /// init of a container) is reported under this one.
@@ -17,7 +18,7 @@ const INSTEAD_OF_PID_1: i32 = i32::MAX;
 const CACHE_LIMIT: usize = 1024;
 
 /// Identity in the header of a request.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Caller {
     /// File-system uid.
     pub uid: u32,
@@ -27,6 +28,8 @@ pub struct Caller {
     pub pid: u32,
     /// The kernel's number of the request.
     pub unique: u64,
+    /// Round trips made for the request.
+    pub rounds: Arc<Rounds>,
 }
 
 /// pid, uid and gid.
@@ -88,7 +91,7 @@ impl Groups {
             request_id: caller.unique,
             time_flags: 0,
             time: now(),
-            rounds: Arc::default(),
+            rounds: caller.rounds.clone(),
         }
     }
 }
@@ -120,7 +123,7 @@ mod tests {
     fn invisible_and_vanished_callers_have_no_groups() {
         let groups = Groups::new(Duration::from_secs(1));
         for pid in [0, 0x7fff_fff0] {
-            let caller = Caller { uid: 1, gid: 2, pid, unique: 3 };
+            let caller = Caller { uid: 1, gid: 2, pid, unique: 3, ..Caller::default() };
             assert!(groups.of(&caller, Instant::now()).is_empty());
         }
     }
@@ -128,7 +131,7 @@ mod tests {
     #[test]
     fn process_1_is_disguised_and_lock_owners_are_kept() {
         let groups = Groups::new(Duration::ZERO);
-        let caller = Caller { uid: 1, gid: 2, pid: 1, unique: 3 };
+        let caller = Caller { uid: 1, gid: 2, pid: 1, unique: 3, ..Caller::default() };
         let context = groups.context(&caller, Some(7));
         assert!(context.pid > 1);
         assert_eq!(context.lock_owner, LockOwner::from_fuse(7));
@@ -139,7 +142,7 @@ mod tests {
     fn the_cache_is_bounded() {
         let groups = Groups::new(Duration::from_secs(300));
         for uid in 0..3000 {
-            groups.of(&Caller { uid, gid: 0, pid: std::process::id(), unique: 0 }, Instant::now());
+            groups.of(&Caller { uid, gid: 0, pid: std::process::id(), ..Caller::default() }, Instant::now());
         }
         assert!(groups.known.len() <= CACHE_LIMIT);
     }

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::observe::Operations;
+
 /// Counts since the mount began.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -15,6 +17,8 @@ pub struct Counters {
     pub bytes_copied: AtomicU64,
     /// Requests that ended with EINTR because their caller was signalled.
     pub interrupted: AtomicU64,
+    /// What was answered, by operation.
+    pub operations: Operations,
 }
 
 impl Counters {

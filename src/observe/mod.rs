@@ -2,8 +2,10 @@
 
 pub mod counters;
 pub mod histogram;
+pub mod operations;
 pub mod statedump;
 
 pub use counters::ConnectionCounters;
 pub use histogram::Histogram;
+pub use operations::Operations;
 pub use statedump::Statedump;

@@ -142,6 +142,8 @@ pub(super) fn start<R: Refuse, T: Discard>(
         })
         .await;
         drop(ticket);
+        let failed = !matches!(result, Some(Ok(_)));
+        file_system.counters().operations.answered(name, caller.rounds.count(), since.elapsed(), failed);
         match (result, reply) {
             (Some(Ok(value)), Some(reply)) => respond(&file_system, reply, value),
             (Some(Ok(value)), None) => value.discard(&file_system),

@@ -10,7 +10,13 @@ use crate::fuse::attributes::Attributes;
 use crate::fuse::file_system::SetTime;
 
 pub(super) fn caller(request: &Request) -> Caller {
-    Caller { uid: request.uid(), gid: request.gid(), pid: request.pid(), unique: request.unique().0 }
+    Caller {
+        uid: request.uid(),
+        gid: request.gid(),
+        pid: request.pid(),
+        unique: request.unique().0,
+        ..Caller::default()
+    }
 }
 
 pub(super) fn errno(errno: Errno) -> fuser::Errno {

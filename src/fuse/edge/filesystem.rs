@@ -70,7 +70,7 @@ impl Adapter {
         // For translators that use timers.
         let _entered = self.runtime.enter();
         let caller = convert::caller(request);
-        let operation = operation(self.file_system.clone(), caller);
+        let operation = operation(self.file_system.clone(), caller.clone());
         start(self.file_system.clone(), Request { name, caller, kind, reply }, operation, respond);
     }
 }

@@ -177,6 +177,7 @@ impl FileSystem {
         for (key, value) in self.counters.snapshot() {
             out(key, &value);
         }
+        self.counters.operations.dump(out);
         let (files, directories) = self.handles.count();
         out("fuse.inodes", &self.table.len());
         out("fuse.open-files", &files);
