@@ -36,6 +36,8 @@ pub const MODE_IN_XATTR: &str = "dht-get-mode-in-xattr";
 pub const IGNORE_DEEM_STATFS: &str = "ignore-deem-statfs";
 /// In an answer of STATFS: the figures are those of a quota.
 pub const QUOTA_DEEM_STATFS: &str = "quota-deem-statfs";
+/// 32 bytes of which the first is 1: this MKDIR heals a directory.
+pub const INTERNAL_CONTEXT: &str = "glusterfs.internal-ctx";
 /// POSIX ACL of a file.
 pub const ACL_ACCESS: &str = "system.posix_acl_access";
 /// POSIX ACL that new children of a directory get.

@@ -2,19 +2,9 @@
 
 use std::collections::HashSet;
 
-use thiserror::Error;
-
 use super::keys;
 use super::name::NameRules;
-
-/// An option whose value makes no sense, or is not supported.
-#[derive(Debug, Error, PartialEq, Eq)]
-#[error("option {name} {value:?}: {problem}")]
-pub struct OptionError {
-    name: &'static str,
-    value: String,
-    problem: &'static str,
-}
+use crate::volfile::{self, OptionError, PercentOrSize};
 
 /// A lower limit of free space or inodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +39,6 @@ pub struct Options {
     pub spread: usize,
     /// Big bricks get big ranges.
     pub weighted: bool,
-    /// The gfid, not the path, decides where a layout starts.
-    pub randomize_by_gfid: bool,
     /// Directories are listed by the first subvolume alone.
     pub readdir_optimize: bool,
     /// Names of subvolumes that are leaving the volume.
@@ -60,87 +48,59 @@ pub struct Options {
 }
 
 impl Options {
-    /// Reads the options; `get` answers the value of one by its name in the volfile.
-    pub fn parse<'value>(get: impl Fn(&'static str) -> Option<&'value str>) -> Result<Self, OptionError> {
-        let boolean = |name, default| get(name).map_or(Ok(default), |value| parse_bool(name, value));
-        if let Some(value) = get("xattr-name")
-            && value != keys::LAYOUT
-        {
-            return Err(refused("xattr-name", value, "only trusted.glusterfs.dht is supported; remove the option"));
+    /// Reads the options of the volume.
+    ///
+    /// # Errors
+    /// When a value makes no sense, or asks for something that is not supported.
+    pub fn read(options: &volfile::Options) -> Result<Self, OptionError> {
+        if options.text("xattr-name").is_some_and(|name| name != keys::LAYOUT) {
+            return Err(options.refuse("xattr-name", keys::LAYOUT));
         }
+        let limit = |name, default| options.percent_or_size(name).map(|value| value.map_or(default, Limit::from));
+        let spread = options.integer("directory-layout-spread", 0..=i64::from(i32::MAX))?.unwrap_or(0);
         Ok(Options {
-            lookup_optimize: boolean("lookup-optimize", true)?,
-            lookup_unhashed: match get("lookup-unhashed") {
+            lookup_optimize: options.boolean("lookup-optimize")?.unwrap_or(true),
+            lookup_unhashed: match options.text("lookup-unhashed") {
                 Some("auto") => LookupUnhashed::Auto,
+                // "off" is not honoured by the C client either.
                 _ => LookupUnhashed::Always,
             },
-            min_free_disk: get("min-free-disk")
-                .map_or(Ok(Limit::Percent(10)), |value| parse_limit("min-free-disk", value))?,
-            min_free_inodes: get("min-free-inodes")
-                .map_or(Ok(Limit::Percent(5)), |value| parse_limit("min-free-inodes", value))?,
-            spread: match get("directory-layout-spread") {
-                None => 0,
-                Some(value) => {
-                    value.trim().parse().map_err(|_| refused("directory-layout-spread", value, "not a number"))?
-                }
-            },
-            weighted: boolean("weighted-rebalance", true)?,
-            randomize_by_gfid: boolean("randomize-hash-range-by-gfid", false)?,
-            readdir_optimize: boolean("readdir-optimize", false)?,
-            decommissioned: get("decommissioned-bricks")
-                .map(|list| {
-                    list.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
-                })
-                .unwrap_or_default(),
-            names: NameRules::new(get("extra-hash-regex"), get("rsync-hash-regex")),
+            min_free_disk: limit("min-free-disk", Limit::Percent(10))?,
+            min_free_inodes: limit("min-free-inodes", Limit::Percent(5))?,
+            spread: usize::try_from(spread).unwrap_or(0),
+            weighted: options.boolean("weighted-rebalance")?.unwrap_or(true),
+            readdir_optimize: options.boolean("readdir-optimize")?.unwrap_or(false),
+            decommissioned: options.list("decommissioned-bricks").into_iter().map(str::to_owned).collect(),
+            names: NameRules::new(options.text("extra-hash-regex"), options.text("rsync-hash-regex")),
         })
     }
 }
 
-fn refused(name: &'static str, value: &str, problem: &'static str) -> OptionError {
-    OptionError { name, value: value.to_owned(), problem }
-}
-
-fn parse_bool(name: &'static str, value: &str) -> Result<bool, OptionError> {
-    match value.trim().to_ascii_lowercase().as_str() {
-        "on" | "yes" | "true" | "enable" | "1" => Ok(true),
-        "off" | "no" | "false" | "disable" | "0" => Ok(false),
-        _ => Err(refused(name, value, "neither on nor off")),
+impl From<PercentOrSize> for Limit {
+    fn from(value: PercentOrSize) -> Self {
+        match value {
+            PercentOrSize::Percent(share) => Limit::Percent(share as u64),
+            PercentOrSize::Size(bytes) => Limit::Amount(bytes),
+        }
     }
-}
-
-/// `10%`, `10` (a percentage below 100), `5GB`, `5368709120`.
-fn parse_limit(name: &'static str, value: &str) -> Result<Limit, OptionError> {
-    let text = value.trim();
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
-    let (number, unit) = text.split_at(digits);
-    let number: f64 = number.parse().map_err(|_| refused(name, value, "not a number"))?;
-    let factor: u64 = match unit.trim().to_ascii_uppercase().as_str() {
-        "%" if number <= 100.0 => return Ok(Limit::Percent(number as u64)),
-        "" if number < 100.0 => return Ok(Limit::Percent(number as u64)),
-        "" | "B" => 1,
-        "K" | "KB" => 1 << 10,
-        "M" | "MB" => 1 << 20,
-        "G" | "GB" => 1 << 30,
-        "T" | "TB" => 1 << 40,
-        "P" | "PB" => 1 << 50,
-        _ => return Err(refused(name, value, "neither a percentage nor a size")),
-    };
-    Ok(Limit::Amount((number * factor as f64) as u64))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(pairs: &[(&str, &'static str)]) -> Result<Options, OptionError> {
-        Options::parse(|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| *value))
+    fn read(pairs: &[(&str, &str)]) -> Result<Options, OptionError> {
+        let mut options = volfile::Options::new(&"v-dht".into());
+        for (key, value) in pairs {
+            options = options.with(key, value);
+        }
+        Options::read(&options)
     }
 
     #[test]
     fn defaults() {
-        let options = parse(&[]).unwrap();
-        assert!(options.lookup_optimize && options.weighted && !options.readdir_optimize && !options.randomize_by_gfid);
+        let options = read(&[]).unwrap();
+        assert!(options.lookup_optimize && options.weighted && !options.readdir_optimize);
         assert_eq!((options.min_free_disk, options.min_free_inodes), (Limit::Percent(10), Limit::Percent(5)));
         assert_eq!((options.spread, options.lookup_unhashed), (0, LookupUnhashed::Always));
         assert!(options.decommissioned.is_empty());
@@ -148,7 +108,7 @@ mod tests {
 
     #[test]
     fn values() {
-        let options = parse(&[
+        let options = read(&[
             ("lookup-optimize", "off"),
             ("min-free-disk", "5GB"),
             ("min-free-inodes", "7"),
@@ -165,7 +125,7 @@ mod tests {
     #[test]
     fn nonsense_is_named() {
         for (name, value) in [("lookup-optimize", "maybe"), ("min-free-disk", "lots"), ("xattr-name", "user.x")] {
-            let error = parse(&[(name, value)]).unwrap_err().to_string();
+            let error = read(&[(name, value)]).unwrap_err().to_string();
             assert!(error.contains(name) && error.contains(value), "{error}");
         }
     }

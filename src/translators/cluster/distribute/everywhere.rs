@@ -1,0 +1,177 @@
+//! What to make of a name that was asked for on all subvolumes (`dht_lookup_everywhere_done`).
+
+use rgfs_protocol::{Errno, Gfid};
+
+use super::linkto;
+use crate::FopResult;
+use crate::reply::LookupReply;
+
+/// What one subvolume has under the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing.
+    Nothing,
+    /// A directory.
+    Directory,
+    /// The data of a file, or anything else that is neither directory nor linkto.
+    Data(Gfid),
+    /// A linkto file; `target` is `None` for a subvolume that this graph does not know.
+    Linkto {
+        /// Where it points.
+        target: Option<usize>,
+        /// Its gfid: that of the file it stands for.
+        gfid: Gfid,
+        /// The brick said that nobody has it open.
+        closed: bool,
+    },
+    /// An entry without gfid, or no answer.
+    Failed(Errno),
+}
+
+/// What follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is a directory: look it up as one.
+    Directory,
+    /// The file is at `cached`. With `link` a linkto is to be made on the hashed subvolume.
+    File {
+        /// Where the file is.
+        cached: usize,
+        /// The hashed subvolume knows nothing of it yet.
+        link: bool,
+    },
+    /// The linkto on the hashed subvolume points elsewhere: remove it (guarded), then as [`Verdict::File`] with `link`.
+    Relink {
+        /// Where the file is.
+        cached: usize,
+    },
+    /// There is no such name. `stale` is the hashed subvolume, when its linkto points where nothing is.
+    Missing {
+        /// Whose linkto to remove.
+        stale: Option<usize>,
+        /// A linkto was seen somewhere: a file may be on the move, ask once more.
+        again: bool,
+    },
+    /// The name cannot be served.
+    Error(Errno),
+}
+
+/// Reads one answer. `index_of` finds a subvolume by name.
+pub fn classify(reply: &FopResult<LookupReply>, index_of: impl Fn(&[u8]) -> Option<usize>) -> Found {
+    match reply {
+        Err(error) if matches!(error.errno, Errno::ENOENT | Errno::ESTALE) => Found::Nothing,
+        Err(error) => Found::Failed(error.errno),
+        Ok(reply) if reply.stat.is_dir() => Found::Directory,
+        Ok(reply) if linkto::is_linkto(&reply.stat, &reply.xdata) => Found::Linkto {
+            target: linkto::target(&reply.xdata).and_then(|name| index_of(&name)),
+            gfid: reply.stat.gfid,
+            closed: reply.xdata.int(super::keys::OPEN_FD_COUNT) == Some(0),
+        },
+        Ok(reply) => Found::Data(reply.stat.gfid),
+    }
+}
+
+/// Judges the answers of all subvolumes. `known` is the gfid of the inode in a revalidation.
+pub fn judge(found: &[Found], hashed: Option<usize>, known: Option<Gfid>) -> Verdict {
+    let at_hashed = hashed.and_then(|index| found.get(index)).copied();
+    let directories = found.iter().filter(|one| **one == Found::Directory).count();
+    let mut data = found.iter().enumerate().filter_map(|(index, one)| match one {
+        Found::Data(gfid) => Some((index, *gfid)),
+        _ => None,
+    });
+    // A file that exists twice: the copy at its home counts, then that of the first subvolume.
+    let first = data.next();
+    let chosen = match (at_hashed, hashed) {
+        (Some(Found::Data(gfid)), Some(index)) => Some((index, gfid)),
+        _ => first,
+    };
+    let Some((cached, gfid)) = chosen else {
+        return if directories > 0 { Verdict::Directory } else { nothing(found, hashed, at_hashed) };
+    };
+    if directories > 0 {
+        return Verdict::Error(Errno::EIO);
+    }
+    if known.is_some_and(|known| known != gfid) {
+        return Verdict::Error(Errno::ENOENT);
+    }
+    match (known, at_hashed) {
+        (Some(_), _) | (None, Some(Found::Data(_)) | None) => Verdict::File { cached, link: false },
+        (None, Some(Found::Linkto { target: Some(target), gfid: linked, .. })) if target == cached => {
+            if linked == gfid { Verdict::File { cached, link: false } } else { Verdict::Error(Errno::ESTALE) }
+        }
+        // A linkto that this graph does not understand may be right: an older client must leave it.
+        (None, Some(Found::Linkto { target: None, .. })) => Verdict::File { cached, link: false },
+        (None, Some(Found::Linkto { closed: true, .. })) => Verdict::Relink { cached },
+        (None, Some(Found::Nothing)) => Verdict::File { cached, link: true },
+        (None, Some(_)) => Verdict::File { cached, link: false },
+    }
+}
+
+fn nothing(found: &[Found], hashed: Option<usize>, at_hashed: Option<Found>) -> Verdict {
+    let failure = |errno| found.contains(&Found::Failed(errno));
+    // "Unreachable" must never become "not there": a create would make a second file of that name.
+    if failure(Errno::ENOTCONN) {
+        return Verdict::Error(Errno::ENOTCONN);
+    }
+    let other = found.iter().find_map(|one| match one {
+        Found::Failed(errno) => Some(*errno),
+        _ => None,
+    });
+    if let Some(errno) = other {
+        return Verdict::Error(errno);
+    }
+    let stale = match at_hashed {
+        Some(Found::Linkto { target: Some(target), closed: true, .. })
+            if found.get(target).is_some_and(|there| *there == Found::Nothing) =>
+        {
+            hashed
+        }
+        _ => None,
+    };
+    Verdict::Missing { stale, again: found.iter().any(|one| matches!(one, Found::Linkto { .. })) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Found::*;
+    use super::*;
+
+    const A: Gfid = Gfid([1; 16]);
+    const B: Gfid = Gfid([2; 16]);
+
+    fn link(target: Option<usize>, gfid: Gfid) -> Found {
+        Linkto { target, gfid, closed: true }
+    }
+
+    #[test]
+    fn verdicts() {
+        let file = |cached, link| Verdict::File { cached, link };
+        let missing = |stale, again| Verdict::Missing { stale, again };
+        type Row<'a> = (&'a [Found], Option<usize>, Option<Gfid>, Verdict);
+        let table: &[Row<'_>] = &[
+            (&[Nothing, Nothing], Some(0), None, missing(None, false)),
+            (&[Data(A), Nothing], Some(0), None, file(0, false)),
+            (&[Nothing, Data(A)], Some(0), None, file(1, true)),
+            (&[Nothing, Data(A)], None, None, file(1, false)),
+            (&[link(Some(1), A), Data(A)], Some(0), None, file(1, false)),
+            (&[link(Some(1), B), Data(A)], Some(0), None, Verdict::Error(Errno::ESTALE)),
+            (&[link(Some(2), A), Data(A), Nothing], Some(0), None, Verdict::Relink { cached: 1 }),
+            (&[Linkto { target: Some(2), gfid: A, closed: false }, Data(A), Nothing], Some(0), None, file(1, false)),
+            (&[link(None, A), Data(A)], Some(0), None, file(1, false)),
+            (&[link(None, A), Nothing], Some(0), None, missing(None, true)),
+            (&[link(Some(1), A), Nothing], Some(0), None, missing(Some(0), true)),
+            (&[Nothing, link(Some(0), A)], Some(0), None, missing(None, true)),
+            (&[link(Some(1), A), Failed(Errno::ENOTCONN)], Some(0), None, Verdict::Error(Errno::ENOTCONN)),
+            (&[Nothing, Failed(Errno::ENOTCONN)], Some(0), None, Verdict::Error(Errno::ENOTCONN)),
+            (&[Nothing, Directory], Some(0), None, Verdict::Directory),
+            (&[Data(A), Directory], Some(0), None, Verdict::Error(Errno::EIO)),
+            (&[Data(A), Data(A)], Some(1), None, file(1, false)),
+            (&[Nothing, Data(A)], Some(0), Some(A), file(1, false)),
+            (&[Nothing, Data(A)], Some(0), Some(B), Verdict::Error(Errno::ENOENT)),
+            (&[Failed(Errno::ENOTCONN), Data(A)], Some(0), None, file(1, false)),
+        ];
+        for (found, hashed, known, verdict) in table {
+            assert_eq!(judge(found, *hashed, *known), *verdict, "{found:?} {hashed:?} {known:?}");
+        }
+    }
+}

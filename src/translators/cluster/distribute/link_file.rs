@@ -1,0 +1,119 @@
+//! Making and removing linkto files on the bricks (`dht-linkfile.c`).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rgfs_protocol::types::set_attr;
+use rgfs_protocol::{Dict, Errno, Gfid, Iatt, Value};
+
+use super::core::{Core, as_root, to_the_end};
+use super::keys;
+use super::linkto::{self, LINKTO_MODE};
+use super::locks::Transaction;
+use crate::inode::Inode;
+use crate::reply::LookupReply;
+use crate::{Context, FopResult, Loc};
+
+impl Core {
+    /// Makes `name` on subvolume `at` a linkto to `target`. One that is there already will do.
+    pub(super) async fn make_linkto(
+        &self,
+        context: &Context,
+        loc: &Loc,
+        gfid: Gfid,
+        at: usize,
+        target: usize,
+        extra: Dict,
+    ) -> FopResult<()> {
+        let root = as_root(context);
+        let link = Loc { inode: Inode::fresh(), ..loc.clone() };
+        let mut xdata = linkto::creation_xdata(self.child(target).name(), gfid);
+        for (key, value) in extra.iter() {
+            xdata.set(key.clone(), value.clone());
+        }
+        match self.child(at).mknod(&root, &link, LINKTO_MODE, 0, 0, xdata).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.errno == Errno::EEXIST => {
+                let request = Dict::empty().with(keys::LINKTO, Value::Uint(256));
+                match self.child(at).lookup(&root, &link, request).await {
+                    Ok(there) if linkto::is_linkto(&there.stat, &there.xdata) => {}
+                    _ => tracing::info!(child = %self.child(at).name(), "something else is where a linkto belongs"),
+                }
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives a linkto the owner of its file. Quota and sticky directories look at it; a failure does no harm.
+    pub(super) async fn own_linkto(&self, context: &Context, loc: &Loc, at: usize, file: &Iatt) {
+        let owner = Iatt { uid: file.uid, gid: file.gid, ..Iatt::default() };
+        let link = Loc { inode: Inode::known(file.gfid, file.file_type()), ..loc.clone() };
+        let internal = Dict::empty().with(keys::INTERNAL_FOP, Value::str("yes"));
+        let valid = set_attr::UID | set_attr::GID;
+        if let Err(error) = self.child(at).setattr(&as_root(context), &link, &owner, valid, internal).await {
+            tracing::debug!(%error, "a linkto keeps root as its owner");
+        }
+    }
+
+    /// Removes a linkto that leads nowhere.
+    ///
+    /// # Errors
+    /// EIO when the name may have just become the file itself: either copy could be the wrong one.
+    pub(super) async fn remove_stale_linkto(&self, context: &Context, loc: &Loc, at: usize) -> FopResult<()> {
+        let removed = self.child(at).unlink(&as_root(context), loc, 0, linkto::guarded_unlink_xdata()).await;
+        match removed {
+            Err(error) if matches!(error.errno, Errno::EBUSY | Errno::ENOTCONN) => Err(error
+                .with_errno(Errno::EIO)
+                .with_detail("a linkto changed while its file was looked for; try again")),
+            Err(error) => {
+                tracing::debug!(%error, "a stale linkto stays");
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// A file was found off its hashed subvolume, which knows nothing of it: leaves a linkto there for the next lookup.
+    pub(super) async fn link_found_file(
+        self: &Arc<Self>,
+        context: &Context,
+        loc: &Loc,
+        hashed: usize,
+        cached: usize,
+        file: &LookupReply,
+    ) {
+        let Some(parent) = loc.parent.clone() else { return };
+        let (core, context, name, stat) = (self.clone(), context.clone(), loc.name.clone(), file.stat);
+        let linked = to_the_end(self, "link a file to its home", async move {
+            core.link_under_lock(&context, &parent, &name, hashed, cached, &stat).await
+        });
+        if let Err(error) = linked.await {
+            tracing::info!(%error, "no linkto for a file off its place");
+        }
+    }
+
+    async fn link_under_lock(
+        self: &Arc<Self>,
+        context: &Context,
+        parent: &Arc<Inode>,
+        name: &Bytes,
+        hashed: usize,
+        cached: usize,
+        file: &Iatt,
+    ) -> FopResult<()> {
+        let mut transaction = Transaction::new(self, context);
+        transaction.namespace(hashed, parent, name).await?;
+        let root = as_root(context);
+        let loc = Loc::entry(parent.clone(), name.clone(), Inode::fresh());
+        let at_home = self.child(hashed).lookup(&root, &loc, Dict::NULL).await;
+        let data = self.child(cached).lookup(&root, &loc, Dict::NULL).await?;
+        let absent = at_home.is_err_and(|error| error.errno == Errno::ENOENT);
+        if absent && data.stat.gfid == file.gfid {
+            self.make_linkto(context, &loc, file.gfid, hashed, cached, Dict::NULL).await?;
+            self.own_linkto(context, &loc, hashed, file).await;
+        }
+        transaction.release();
+        Ok(())
+    }
+}

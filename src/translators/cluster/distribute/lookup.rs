@@ -1,0 +1,329 @@
+//! LOOKUP: where is a name, and what is it (`dht_lookup` and all that follows from it).
+//!
+//! - a fresh name: on its hashed subvolume; a linkto there is followed; a directory is then asked for everywhere;
+//! - a known file: where it was last; a known directory: everywhere;
+//! - a gfid alone: everywhere;
+//! - a name that is not where it belongs: everywhere, if the layout does not promise that this is in vain.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rgfs_protocol::{Dict, Errno, FileType, Gfid, Value};
+
+use super::core::{Core, DirectoryState, as_root, to_the_end};
+use super::directory_view::{self, DirectoryView, NoDirectory};
+use super::everywhere::{self, Found, Verdict};
+use super::options::LookupUnhashed;
+use super::{keys, linkto};
+use crate::reply::LookupReply;
+use crate::translators::cluster::join_all;
+use crate::{Context, FopResult, Inode, Loc};
+
+/// What every lookup asks for: the type may be unknown, or have changed.
+pub(super) fn standard_request(mut xdata: Dict, root: bool) -> Dict {
+    let mut ask = |key: &'static str, value| xdata.set(key.as_bytes(), value);
+    ask(keys::LINKTO, Value::Uint(256));
+    ask(keys::OPEN_FD_COUNT, Value::Uint(4));
+    ask(keys::LAYOUT, Value::Uint(16));
+    ask(keys::MDS, Value::Uint(4));
+    ask(keys::ACL_ACCESS, Value::Int(0));
+    ask(keys::ACL_DEFAULT, Value::Int(0));
+    if root {
+        ask(keys::COMMIT_HASH, Value::Uint(4));
+    }
+    xdata
+}
+
+impl Core {
+    pub(super) async fn lookup(self: &Arc<Self>, context: &Context, loc: &Loc, xdata: Dict) -> FopResult<LookupReply> {
+        if let Some(only) = self.only() {
+            return only.lookup(context, loc, xdata).await;
+        }
+        if let Some(file) = self.file(&loc.inode) {
+            return self.revalidate_file(context, loc, file.cached, xdata).await;
+        }
+        let root = loc.gfid().is_root();
+        if root || self.directory(&loc.inode).is_some() {
+            return self.lookup_directory(context, loc, standard_request(xdata, root), None).await;
+        }
+        if loc.parent.is_none() {
+            return self.discover(context, loc, xdata).await;
+        }
+        self.lookup_fresh(context, loc, xdata).await
+    }
+
+    async fn lookup_fresh(self: &Arc<Self>, context: &Context, loc: &Loc, xdata: Dict) -> FopResult<LookupReply> {
+        let (_, parent) = self.parent(context, loc).await?;
+        let mut xdata = standard_request(xdata, false);
+        // A brick would give this gfid to an entry that has none, and the next brick another one.
+        let wanted = xdata.remove(keys::GFID_REQ);
+        let Some(hashed) = self.hashed(&parent, &loc.name) else {
+            return self.lookup_directory(context, loc, with_gfid(xdata, wanted), None).await;
+        };
+        match self.child(hashed).lookup(context, loc, xdata.clone()).await {
+            Ok(reply) if reply.stat.is_dir() => {
+                let gfid = Value::Gfuuid(reply.stat.gfid);
+                let seen = Some((hashed, reply));
+                self.lookup_directory(context, loc, with_gfid(xdata, Some(gfid)), seen).await
+            }
+            Ok(reply) if linkto::is_linkto(&reply.stat, &reply.xdata) => {
+                self.follow(context, loc, reply, xdata, Some(hashed), None).await
+            }
+            Ok(reply) => Ok(self.found(loc, hashed, reply)),
+            Err(error) if error.errno == Errno::ENOENT => match self.may_be_elsewhere(&parent) {
+                true => self.lookup_everywhere(context, loc, xdata, Some(hashed), None).await,
+                false => Err(error),
+            },
+            Err(error) if matches!(error.errno, Errno::ENOTCONN | Errno::ENODATA) => {
+                self.lookup_directory(context, loc, with_gfid(xdata, wanted), None).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn revalidate_file(
+        self: &Arc<Self>,
+        context: &Context,
+        loc: &Loc,
+        cached: usize,
+        xdata: Dict,
+    ) -> FopResult<LookupReply> {
+        let mut xdata = standard_request(xdata, false);
+        xdata.remove(keys::GFID_REQ);
+        match self.child(cached).lookup(context, loc, xdata.clone()).await {
+            Ok(reply) if linkto::is_linkto(&reply.stat, &reply.xdata) => {
+                self.follow(context, loc, reply, xdata, None, Some(loc.gfid())).await
+            }
+            Ok(reply) if !loc.gfid().is_null() && reply.stat.gfid != loc.gfid() => {
+                Err(self.error(Errno::ESTALE, "revalidate").with_detail("another file has the name now"))
+            }
+            Ok(reply) => Ok(self.found(loc, cached, reply)),
+            // A regular file may have moved to another subvolume.
+            Err(error) if error.errno == Errno::ENOENT && loc.inode.file_type() == FileType::Regular => {
+                let known = Some(loc.gfid()).filter(|gfid| !gfid.is_null());
+                self.lookup_everywhere(context, loc, xdata, None, known).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Follows a linkto file to the file.
+    async fn follow(
+        self: &Arc<Self>,
+        context: &Context,
+        loc: &Loc,
+        link: LookupReply,
+        xdata: Dict,
+        hashed: Option<usize>,
+        known: Option<Gfid>,
+    ) -> FopResult<LookupReply> {
+        let target = linkto::target(&link.xdata).and_then(|name| self.index_of(&name));
+        if let Some(target) = target.filter(|target| Some(*target) != hashed) {
+            match self.child(target).lookup(context, loc, xdata.clone()).await {
+                Ok(reply) if is_data_of(&reply, link.stat.gfid) => return Ok(self.found(loc, target, reply)),
+                // The linkto is all that is left of the name: leave it alone.
+                Err(error) if error.errno == Errno::ENOTCONN => return Err(error),
+                _ => {}
+            }
+        }
+        self.lookup_everywhere(context, loc, xdata, hashed, known).await
+    }
+
+    /// The file is there: remembers it and shows it as users see it.
+    pub(super) fn found(&self, loc: &Loc, cached: usize, mut reply: LookupReply) -> LookupReply {
+        self.remember_file(&loc.inode, cached);
+        linkto::strip_migration_marks(&mut reply.stat);
+        super::merge::normalise_directory(&mut reply.postparent);
+        reply
+    }
+
+    /// Whether a name that its hashed subvolume does not have may be on another one (`dht_should_lookup_everywhere`).
+    fn may_be_elsewhere(&self, parent: &DirectoryState) -> bool {
+        if self.options.lookup_optimize {
+            return parent.layout.commit_hash() != self.commit_hash.load(Ordering::Relaxed);
+        }
+        self.options.lookup_unhashed == LookupUnhashed::Always
+    }
+
+    async fn lookup_everywhere(
+        self: &Arc<Self>,
+        context: &Context,
+        loc: &Loc,
+        xdata: Dict,
+        hashed: Option<usize>,
+        known: Option<Gfid>,
+    ) -> FopResult<LookupReply> {
+        let mut retried = false;
+        loop {
+            let lookups = self.children.iter().map(|child| child.lookup(context, loc, xdata.clone()));
+            let replies = join_all(lookups).await;
+            let classify = |reply| everywhere::classify(reply, |name| self.index_of(name));
+            let found: Vec<Found> = replies.iter().map(classify).collect();
+            match everywhere::judge(&found, hashed, known) {
+                Verdict::Directory => return Box::pin(self.lookup_directory(context, loc, xdata, None)).await,
+                Verdict::File { cached, link } => {
+                    let Some(Ok(reply)) = replies.into_iter().nth(cached) else { break };
+                    if let (true, Some(hashed)) = (link, hashed) {
+                        self.link_found_file(context, loc, hashed, cached, &reply).await;
+                    }
+                    return Ok(self.found(loc, cached, reply));
+                }
+                Verdict::Relink { cached } => {
+                    let Some(Ok(reply)) = replies.into_iter().nth(cached) else { break };
+                    if let Some(hashed) = hashed {
+                        self.remove_stale_linkto(context, loc, hashed).await?;
+                        self.link_found_file(context, loc, hashed, cached, &reply).await;
+                    }
+                    return Ok(self.found(loc, cached, reply));
+                }
+                Verdict::Missing { again: true, .. } if !retried => retried = true,
+                Verdict::Missing { stale, .. } => {
+                    if let Some(hashed) = stale
+                        && let Err(error) = self.remove_stale_linkto(context, loc, hashed).await
+                    {
+                        tracing::info!(%error, "a linkto that leads nowhere stays");
+                    }
+                    return Err(self.error(Errno::ENOENT, "lookup everywhere"));
+                }
+                Verdict::Error(errno) => return Err(self.error(errno, "lookup everywhere")),
+            }
+        }
+        Err(self.error(Errno::EIO, "lookup everywhere"))
+    }
+
+    /// Looks a directory up on all subvolumes; `seen` is an answer that is there already.
+    pub(super) async fn lookup_directory(
+        self: &Arc<Self>,
+        context: &Context,
+        loc: &Loc,
+        xdata: Dict,
+        seen: Option<(usize, LookupReply)>,
+    ) -> FopResult<LookupReply> {
+        let others = self.children.iter().enumerate();
+        let others = others.filter(|(index, _)| seen.as_ref().is_none_or(|(known, _)| known != index));
+        let mut replies = join_all(others.map(|(_, child)| child.lookup(context, loc, xdata.clone()))).await;
+        if let Some((index, reply)) = seen {
+            replies.insert(index.min(replies.len()), Ok(reply));
+        }
+        match directory_view::aggregate(replies) {
+            Ok(view) => self.found_directory(context, loc, view).await,
+            Err(NoDirectory::Failed(error)) => Err(error),
+            Err(NoDirectory::Mixed) if loc.parent.is_some() => {
+                let (_, parent) = self.parent(context, loc).await?;
+                let hashed = self.hashed(&parent, &loc.name);
+                let known = Some(loc.gfid()).filter(|gfid| !gfid.is_null());
+                Box::pin(self.lookup_mixed(context, loc, xdata, hashed, known)).await
+            }
+            Err(NoDirectory::Mixed) => {
+                Err(self.error(Errno::EIO, "lookup").with_detail("directory on some children only"))
+            }
+        }
+    }
+
+    /// [`Core::lookup_everywhere`] for a name that is no directory everywhere; never comes back to directories.
+    async fn lookup_mixed(
+        self: &Arc<Self>,
+        context: &Context,
+        loc: &Loc,
+        xdata: Dict,
+        hashed: Option<usize>,
+        known: Option<Gfid>,
+    ) -> FopResult<LookupReply> {
+        let lookups = self.children.iter().map(|child| child.lookup(context, loc, xdata.clone()));
+        let replies = join_all(lookups).await;
+        let found: Vec<Found> =
+            replies.iter().map(|reply| everywhere::classify(reply, |name| self.index_of(name))).collect();
+        match everywhere::judge(&found, hashed, known) {
+            Verdict::File { cached, .. } | Verdict::Relink { cached } => match replies.into_iter().nth(cached) {
+                Some(Ok(reply)) => Ok(self.found(loc, cached, reply)),
+                _ => Err(self.error(Errno::EIO, "lookup")),
+            },
+            Verdict::Error(errno) => Err(self.error(errno, "lookup")),
+            Verdict::Missing { .. } => Err(self.error(Errno::ENOENT, "lookup")),
+            Verdict::Directory => Err(self
+                .error(Errno::EIO, "lookup")
+                .with_detail("a directory on some children, an entry without gfid or a linkto on others")),
+        }
+    }
+
+    /// Takes over a directory's layout; heals what can be healed while all subvolumes are there.
+    async fn found_directory(
+        self: &Arc<Self>,
+        context: &Context,
+        loc: &Loc,
+        view: DirectoryView,
+    ) -> FopResult<LookupReply> {
+        if let Some(hash) = view.commit_hash {
+            self.commit_hash.store(hash, Ordering::Relaxed);
+        }
+        if view.gfids_differ {
+            tracing::warn!(gfid = %view.reply.stat.gfid, "children disagree about the gfid of a directory");
+        }
+        let root = view.reply.stat.gfid.is_root();
+        let mut state = DirectoryState { mds: if root { Some(0) } else { view.mds }, layout: view.layout };
+        let anomalies = state.layout.anomalies();
+        let heals = anomalies.is_broken_ring() || state.mds.is_none();
+        if heals && !anomalies.is_unknown() && anomalies.missing == 0 {
+            // The inode is still fresh, or the caller's: healing goes by the gfid.
+            let inode = Inode::known(view.reply.stat.gfid, FileType::Directory);
+            let hashed = match &loc.parent {
+                Some(parent) => self.directory(parent).and_then(|parent| self.hashed(&parent, &loc.name)),
+                None => None,
+            };
+            let (core, healer) = (self.clone(), as_root(context));
+            state =
+                to_the_end(self, "heal", async move { Ok(core.heal(&healer, &inode, state, hashed).await) }).await?;
+        } else if anomalies != super::layout::Anomalies::default() || view.attributes_differ || view.xattrs_differ {
+            tracing::debug!(gfid = %view.reply.stat.gfid, ?anomalies, "a directory differs between children");
+        }
+        self.remember_directory(&loc.inode, state);
+        Ok(view.reply)
+    }
+
+    /// Finds an inode by its gfid, on all subvolumes (`dht_do_discover`). Never makes linktos.
+    pub(super) async fn discover(
+        self: &Arc<Self>,
+        context: &Context,
+        loc: &Loc,
+        xdata: Dict,
+    ) -> FopResult<LookupReply> {
+        let mut xdata = standard_request(xdata, loc.gfid().is_root());
+        xdata.remove(keys::GFID_REQ);
+        let mut replies = join_all(self.children.iter().map(|child| child.lookup(context, loc, xdata.clone()))).await;
+        let data = |reply: &FopResult<LookupReply>| {
+            reply.as_ref().is_ok_and(|reply| !reply.stat.is_dir() && !linkto::is_linkto(&reply.stat, &reply.xdata))
+        };
+        let directory = replies.iter().any(|reply| reply.as_ref().is_ok_and(|reply| reply.stat.is_dir()));
+        match replies.iter().position(data) {
+            Some(_) if directory => {
+                Err(self.error(Errno::EIO, "find by gfid").with_detail("a file on one child, a directory on another"))
+            }
+            Some(cached) => Ok(self.found(loc, cached, replies.swap_remove(cached)?)),
+            None => {
+                // What is left besides directories are linktos, and those count for nothing here.
+                let missing = |reply: FopResult<LookupReply>| {
+                    reply.and_then(|reply| match reply.stat.is_dir() {
+                        true => Ok(reply),
+                        false => Err(self.error(Errno::ENOENT, "find by gfid")),
+                    })
+                };
+                match directory_view::aggregate(replies.into_iter().map(missing).collect()) {
+                    Ok(view) => self.found_directory(context, loc, view).await,
+                    Err(NoDirectory::Failed(error)) => Err(error),
+                    Err(NoDirectory::Mixed) => Err(self.error(Errno::EIO, "find by gfid")),
+                }
+            }
+        }
+    }
+}
+
+fn with_gfid(mut xdata: Dict, gfid: Option<Value>) -> Dict {
+    if let Some(gfid) = gfid {
+        xdata.set(keys::GFID_REQ.as_bytes(), gfid);
+    }
+    xdata
+}
+
+fn is_data_of(reply: &LookupReply, gfid: Gfid) -> bool {
+    reply.stat.gfid == gfid && !reply.stat.is_dir() && !linkto::is_linkto(&reply.stat, &reply.xdata)
+}

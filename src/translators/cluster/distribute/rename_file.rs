@@ -1,0 +1,313 @@
+//! RENAME of anything but a directory (`dht_rename`): locks, a second look, the steps of the [plan](super::rename_plan),
+//! and what to undo when one fails.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, BytesMut};
+use rgfs_protocol::types::LockType;
+use rgfs_protocol::{Dict, Errno, Value};
+
+use super::core::{Core, as_root, to_the_end};
+use super::locks::Transaction;
+use super::rename_plan::{self, Move, Places};
+use super::{keys, linkto, merge};
+use crate::reply::RenameReply;
+use crate::translators::cluster::join_all;
+use crate::{Context, FopError, FopResult, Inode, Loc};
+
+impl Core {
+    pub(super) async fn rename(
+        self: &Arc<Self>,
+        context: &Context,
+        old: &Loc,
+        new: &Loc,
+        xdata: Dict,
+    ) -> FopResult<RenameReply> {
+        if let Some(only) = self.only() {
+            let xdata = xdata.with(keys::CHANGELOG_RENAME, changelog(old, new));
+            return only.rename(context, old, new, xdata).await;
+        }
+        let (core, context, old, new) = (self.clone(), context.clone(), old.clone(), new.clone());
+        let transaction = async move {
+            if core.file(&old.inode).is_none() && core.directory(&old.inode).is_none() {
+                core.discover(&context, &Loc::inode(old.inode.clone()), Dict::NULL).await?;
+            }
+            match core.directory(&old.inode) {
+                Some(_) => core.rename_directory(&context, &old, &new).await,
+                None => core.rename_file(&context, &old, &new).await,
+            }
+        };
+        to_the_end(self, "rename", transaction).await
+    }
+
+    /// Takes the namespace locks of both names, in the order that all clients share: by name of the hashed subvolume,
+    /// then by the text of the parent's gfid and the name. Answers the two hashed subvolumes.
+    pub(super) async fn lock_both_names(
+        self: &Arc<Self>,
+        context: &Context,
+        old: &Loc,
+        new: &Loc,
+    ) -> FopResult<(Transaction, (usize, usize))> {
+        let mut transaction = Transaction::new(self, context);
+        let homes = self.lock_names(&mut transaction, context, old, new).await?;
+        Ok((transaction, homes))
+    }
+
+    async fn lock_names(
+        self: &Arc<Self>,
+        transaction: &mut Transaction,
+        context: &Context,
+        old: &Loc,
+        new: &Loc,
+    ) -> FopResult<(usize, usize)> {
+        let (old_parent, from) = self.parent(context, old).await?;
+        let (new_parent, to) = self.parent(context, new).await?;
+        let homes = (self.home(&from, &old.name)?, self.home(&to, &new.name)?);
+        let key = |child: usize, loc: &Loc| {
+            let mut text = loc.parent_gfid().to_string().into_bytes();
+            text.extend_from_slice(&loc.name);
+            (self.child(child).name().clone(), text)
+        };
+        let mut both = [(homes.0, &old_parent, old), (homes.1, &new_parent, new)];
+        both.sort_by_key(|(child, _, loc)| key(*child, loc));
+        for (child, parent, loc) in both {
+            transaction.namespace(child, parent, &loc.name).await?;
+        }
+        Ok(homes)
+    }
+
+    async fn rename_file(self: &Arc<Self>, context: &Context, old: &Loc, new: &Loc) -> FopResult<RenameReply> {
+        let old_cached = self.cached(context, &old.inode).await?;
+        let replaced = match new.gfid().is_null() {
+            true => None,
+            false => self.cached(context, &new.inode).await.ok(),
+        };
+        let mut transaction = Transaction::new(self, context);
+        self.lock_files(&mut transaction, old, old_cached, new, replaced).await?;
+        let (old_hashed, new_hashed) = self.lock_names(&mut transaction, context, old, new).await?;
+
+        // While the locks were waited for, the file may have moved or been replaced.
+        let request = Dict::empty().with(keys::LINKTO, Value::Uint(256));
+        let by_name = Loc { inode: Inode::fresh(), ..old.clone() };
+        let there = self.child(old_cached).lookup(&as_root(context), &by_name, request).await?;
+        if linkto::is_linkto(&there.stat, &there.xdata) || there.stat.gfid != old.gfid() {
+            return Err(self.error(Errno::ENOENT, "rename").with_detail("the file moved or was replaced; try again"));
+        }
+        let new_cached = self.cached_of_name(context, new).await?;
+
+        let places = Places { old_hashed, old_cached, new_hashed, new_cached };
+        let plan = rename_plan::plan(places);
+        let mut reply = self.move_name(context, old, new, places, plan.step).await?;
+
+        let names = Names { core: self, context, old, new };
+        let removals = [
+            plan.unlink_old_file.map(|at| (at, old, names.internal(true))),
+            plan.unlink_old_linkto.map(|at| (at, old, names.quiet())),
+            plan.unlink_replaced.map(|at| (at, new, names.internal(false))),
+        ];
+        let root = as_root(context);
+        let removals =
+            removals.into_iter().flatten().map(|(at, loc, xdata)| self.child(at).unlink(&root, loc, 0, xdata));
+        for removed in join_all(removals).await {
+            if let Err(error) = removed {
+                tracing::info!(%error, "a leftover of a rename stays");
+            }
+        }
+        if new_hashed != old_cached {
+            self.own_linkto(context, new, new_hashed, &reply.stat).await;
+        }
+        transaction.release();
+        self.remember_file(&old.inode, old_cached);
+        linkto::strip_migration_marks(&mut reply.stat);
+        for parent in [
+            &mut reply.pre_old_parent,
+            &mut reply.post_old_parent,
+            &mut reply.pre_new_parent,
+            &mut reply.post_new_parent,
+        ] {
+            merge::normalise_directory(parent);
+        }
+        Ok(reply)
+    }
+
+    /// Keeps rebalance away from both files.
+    async fn lock_files(
+        &self,
+        transaction: &mut Transaction,
+        old: &Loc,
+        old_cached: usize,
+        new: &Loc,
+        replaced: Option<usize>,
+    ) -> FopResult<()> {
+        let mut files = vec![(old_cached, &old.inode, true)];
+        // Two names of one file are one lock.
+        if let Some(cached) = replaced.filter(|_| new.gfid() != old.gfid()) {
+            files.push((cached, &new.inode, false));
+        }
+        files.sort_by_key(|(child, inode, _)| (self.child(*child).name().clone(), inode.gfid()));
+        for (child, inode, required) in files {
+            match transaction.inode(child, keys::MIGRATE_DOMAIN, inode, LockType::Write).await {
+                Err(error) if !required && matches!(error.errno, Errno::ENOENT | Errno::ESTALE | Errno::EIO) => {}
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the file is that has the name now, asked anew.
+    async fn cached_of_name(self: &Arc<Self>, context: &Context, loc: &Loc) -> FopResult<Option<usize>> {
+        let fresh = Loc { inode: Inode::fresh(), ..loc.clone() };
+        match self.lookup(&as_root(context), &fresh, Dict::NULL).await {
+            Ok(found) if found.stat.is_dir() => Err(self.error(Errno::EISDIR, "rename")),
+            Ok(_) => Ok(Some(self.cached(context, &fresh.inode).await?)),
+            Err(error) if matches!(error.errno, Errno::ENOENT | Errno::ESTALE) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn move_name(
+        &self,
+        context: &Context,
+        old: &Loc,
+        new: &Loc,
+        places: Places,
+        step: Move,
+    ) -> FopResult<RenameReply> {
+        let names = Names { core: self, context, old, new };
+        match step {
+            Move::Rename { unlink_linkto, linkto } => {
+                if let Some(at) = unlink_linkto {
+                    match self.child(at).unlink(&as_root(context), new, 0, names.quiet()).await {
+                        Err(error) if error.errno != Errno::ENOENT => return Err(error),
+                        _ => {}
+                    }
+                }
+                let xdata = Dict::empty().with(keys::CHANGELOG_RENAME, changelog(old, new));
+                let reply = self.child(places.old_cached).rename(context, old, new, xdata).await?;
+                if let Some(at) = linkto {
+                    names.link_new_name(at, places.old_cached).await;
+                }
+                Ok(reply)
+            }
+            Move::LinkAndRename { make_linkto } => names.link_and_rename(places, make_linkto).await,
+        }
+    }
+}
+
+/// The two names of one rename.
+struct Names<'a> {
+    core: &'a Core,
+    context: &'a Context,
+    old: &'a Loc,
+    new: &'a Loc,
+}
+
+impl Names<'_> {
+    async fn link_and_rename(&self, places: Places, make_linkto: bool) -> FopResult<RenameReply> {
+        let (core, root) = (self.core, as_root(self.context));
+        let Places { old_hashed, old_cached, new_hashed, .. } = places;
+        if make_linkto {
+            let force = Dict::empty().with(keys::FORCE_REPLACE, Value::str("yes"));
+            core.make_linkto(self.context, self.old, self.old.gfid(), new_hashed, old_cached, force).await?;
+        }
+        let mut xdata = self.internal(false);
+        xdata.set(keys::FORCE_REPLACE.as_bytes(), Value::str("yes"));
+        let linked = match core.child(old_cached).link(self.context, self.old, self.new, xdata).await {
+            Ok(linked) => linked,
+            Err(error) => {
+                if make_linkto && new_hashed != old_hashed && new_hashed != old_cached {
+                    self.undo_linkto(new_hashed).await;
+                }
+                return Err(error);
+            }
+        };
+        // From here on nothing is undone: another client may have seen two hard links and removed the old one.
+        let quiet = Dict::empty().with(keys::DO_NOT_ACCOUNT, Value::str("yes"));
+        if let Err(error) = core.child(new_hashed).rename(&root, self.old, self.new, quiet).await {
+            self.rename_failed(error, new_hashed, old_cached).await;
+        }
+        Ok(RenameReply {
+            stat: linked.stat,
+            pre_new_parent: linked.preparent,
+            post_new_parent: linked.postparent,
+            ..RenameReply::default()
+        })
+    }
+
+    /// The linkto could not be renamed. If it was not there, one is made under the new name, or the file would be hidden.
+    async fn rename_failed(&self, error: FopError, new_hashed: usize, old_cached: usize) {
+        if error.errno == Errno::ENOENT {
+            self.link_new_name(new_hashed, old_cached).await;
+        } else {
+            tracing::warn!(%error, "a rename left the new name without a linkto");
+        }
+    }
+
+    async fn link_new_name(&self, at: usize, cached: usize) {
+        let made = self.core.make_linkto(self.context, self.new, self.old.gfid(), at, cached, Dict::NULL);
+        if let Err(error) = made.await {
+            tracing::warn!(%error, "a rename left the new name without a linkto");
+        }
+    }
+
+    async fn undo_linkto(&self, at: usize) {
+        let unlink = self.core.child(at);
+        let root = as_root(self.context);
+        if let Err(error) = unlink.unlink(&root, self.old, 0, linkto::guarded_unlink_xdata()).await {
+            tracing::info!(%error, "the linkto of a failed rename stays");
+        }
+    }
+
+    /// xdata of an internal step; `records` tells changelog that this step is the rename.
+    fn internal(&self, records: bool) -> Dict {
+        let mut xdata = Dict::empty().with(keys::INTERNAL_FOP, Value::str("yes"));
+        if records {
+            xdata = xdata.with(keys::CHANGELOG_RENAME, changelog(self.old, self.new));
+        }
+        if self.old.parent_gfid() == self.new.parent_gfid() {
+            xdata = xdata.with(keys::DO_NOT_ACCOUNT, Value::str("yes"));
+        }
+        xdata
+    }
+
+    /// xdata of a step on a linkto, which quota does not count.
+    fn quiet(&self) -> Dict {
+        Dict::empty().with(keys::INTERNAL_FOP, Value::str("yes")).with(keys::DO_NOT_ACCOUNT, Value::str("yes"))
+    }
+}
+
+/// Tells changelog what the two names were: the C structure as it lies in memory (`dht_changelog_rename_info_t`), which
+/// the brick reads back: parents' gfids, lengths with NUL in little-endian, names with NUL, and the structure's padding.
+fn changelog(old: &Loc, new: &Loc) -> Value {
+    const PADDING: [u8; 4] = [0; 4];
+    let mut bytes = BytesMut::with_capacity(44 + old.name.len() + new.name.len() + 2);
+    for loc in [old, new] {
+        bytes.put_slice(&loc.parent_gfid().0);
+    }
+    for loc in [old, new] {
+        bytes.put_u32_le(u32::try_from(loc.name.len() + 1).unwrap_or(u32::MAX));
+    }
+    for loc in [old, new] {
+        bytes.put_slice(&loc.name);
+        bytes.put_u8(0);
+    }
+    bytes.put_slice(&PADDING);
+    Value::Ptr(bytes.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rgfs_protocol::{FileType, Gfid};
+
+    #[test]
+    fn changelog_reads_a_c_structure() {
+        let parent = Inode::known(Gfid::ROOT, FileType::Directory);
+        let loc = |name: &'static str| Loc::entry(parent.clone(), name, Inode::fresh());
+        let bytes = changelog(&loc("a"), &loc("bcd")).as_bytes().unwrap();
+        assert_eq!(&bytes[..16], &Gfid::ROOT.0);
+        assert_eq!(&bytes[32..40], &[2, 0, 0, 0, 4, 0, 0, 0]);
+        assert_eq!(&bytes[40..46], b"a\0bcd\0");
+        assert_eq!(bytes.len(), 44 + 6);
+    }
+}

@@ -1,0 +1,62 @@
+//! When distribute is up (`dht_notify`): once every child has been heard of, as long as one is up.
+
+use std::sync::Arc;
+
+use super::core::Core;
+use crate::event::{Event, Status};
+
+/// The status of the whole from those of the children. `None` while one of them is still unknown.
+pub fn overall(children: &[Status]) -> Option<Status> {
+    if children.contains(&Status::Connecting) {
+        return None;
+    }
+    if children.contains(&Status::Up) {
+        return Some(Status::Up);
+    }
+    // All are away: one that refuses says more than one that cannot be reached.
+    let refused = children.iter().find(|status| matches!(status, Status::Refused(_)));
+    refused.or(children.first()).cloned()
+}
+
+/// Listens to the children, and announces what they add up to.
+pub(super) fn watch(core: &Arc<Core>) {
+    for child in &core.children {
+        let above = Arc::downgrade(core);
+        child.events().subscribe(move |event| {
+            let Some(core) = above.upgrade() else { return };
+            match event {
+                Event::Status(_) => update(&core),
+                other => core.events.announce(other),
+            }
+        });
+    }
+    // A child may have spoken before anybody listened.
+    update(core);
+}
+
+fn update(core: &Core) {
+    let children: Vec<Status> = core.children.iter().map(|child| child.events().status()).collect();
+    if let Some(status) = overall(&children) {
+        core.events.announce(&Event::Status(status));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table() {
+        let down = || Status::Down("a".into());
+        let refused = || Status::Refused("b".into());
+        for (children, expected) in [
+            (vec![Status::Up, Status::Connecting], None),
+            (vec![Status::Up, down()], Some(Status::Up)),
+            (vec![down(), down()], Some(down())),
+            (vec![down(), refused()], Some(refused())),
+            (vec![Status::Up, refused()], Some(Status::Up)),
+        ] {
+            assert_eq!(overall(&children), expected, "{children:?}");
+        }
+    }
+}

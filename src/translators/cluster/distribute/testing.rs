@@ -1,0 +1,627 @@
+//! For tests: a brick in memory, as far as distribute can tell it from a real one.
+//!
+//! It has gfids, xattrs, hard links, directory cookies, internal locks, and the checks of `storage/posix` that distribute
+//! relies on: the parent's layout, `force-replace`, guarded unlink, internal mknod.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rgfs_protocol::types::{
+    Dirent, EntrylkCmd, EntrylkType, Flock, InodelkCmd, LockOwner, LockType, Statfs, XattropFlags, set_attr,
+};
+use rgfs_protocol::{Dict, Errno, Gfid, Iatt, Value};
+
+use super::{keys, linkto};
+use crate::event::{Event, EventSource, Status};
+use crate::reply::*;
+use crate::{Context, Fd, FopError, FopResult, Loc, Translator};
+
+#[derive(Clone, Default)]
+struct Object {
+    stat: Iatt,
+    xattrs: BTreeMap<String, Bytes>,
+    names: BTreeMap<Bytes, Gfid>,
+    data: Vec<u8>,
+}
+
+#[derive(Debug, PartialEq)]
+struct Lock {
+    domain: String,
+    gfid: Gfid,
+    name: Option<Bytes>,
+    exclusive: bool,
+    owner: LockOwner,
+}
+
+#[derive(Default)]
+struct State {
+    objects: HashMap<Gfid, Object>,
+    locks: Vec<Lock>,
+    trace: Vec<String>,
+    clock: i64,
+    full: bool,
+    down: bool,
+}
+
+/// The brick.
+pub(crate) struct MemoryBrick {
+    name: Arc<str>,
+    events: EventSource,
+    state: Mutex<State>,
+}
+
+impl MemoryBrick {
+    /// An empty brick that is up.
+    pub(crate) fn new(name: &str) -> Arc<Self> {
+        let brick = MemoryBrick { name: name.into(), events: EventSource::default(), state: Mutex::default() };
+        let root = Object { stat: brick.new_stat(Gfid::ROOT, 0o040_755, 0, 0), ..Object::default() };
+        brick.state().objects.insert(Gfid::ROOT, root);
+        brick.events.announce(&Event::Status(Status::Up));
+        Arc::new(brick)
+    }
+
+    /// What it was asked since the last time, as `FOP name`.
+    pub(crate) fn take_trace(&self) -> Vec<String> {
+        std::mem::take(&mut self.state().trace)
+    }
+
+    /// Locks that are held.
+    pub(crate) fn held_locks(&self) -> usize {
+        self.state().locks.len()
+    }
+
+    /// From now on claims to have no free space.
+    pub(crate) fn fill(&self) {
+        self.state().full = true;
+    }
+
+    /// Fails everything with ENOTCONN while `down`.
+    pub(crate) fn set_down(&self, down: bool) {
+        self.state().down = down;
+        let status = if down { Status::Down("killed".into()) } else { Status::Up };
+        self.events.announce(&Event::Status(status));
+    }
+
+    /// Names below a directory given by its path (`/` or `/a/b`), with a mark: `/` directory, `@` linkto, none for others.
+    pub(crate) fn list(&self, path: &str) -> Vec<String> {
+        let state = self.state();
+        let Some(gfid) = resolve(&state, path) else { return Vec::new() };
+        let shown = state.objects[&gfid].names.iter().map(|(name, gfid)| {
+            let object = &state.objects[gfid];
+            let link = linkto::has_linkto_mode(&object.stat) && object.xattrs.contains_key(keys::LINKTO);
+            let mark = if object.stat.is_dir() {
+                "/"
+            } else if link {
+                "@"
+            } else {
+                ""
+            };
+            format!("{}{mark}", String::from_utf8_lossy(name))
+        });
+        shown.collect()
+    }
+
+    /// An xattr of the object at a path.
+    pub(crate) fn xattr(&self, path: &str, name: &str) -> Option<Bytes> {
+        let state = self.state();
+        state.objects.get(&resolve(&state, path)?)?.xattrs.get(name).cloned()
+    }
+
+    /// Names of the xattrs of the object at a path.
+    pub(crate) fn xattr_names(&self, path: &str) -> Vec<String> {
+        let state = self.state();
+        let object = resolve(&state, path).and_then(|gfid| state.objects.get(&gfid));
+        object.map(|object| object.xattrs.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Writes or removes an xattr behind everybody's back.
+    pub(crate) fn put_xattr(&self, path: &str, name: &str, value: Option<&[u8]>) {
+        let mut state = self.state();
+        let gfid = resolve(&state, path).unwrap();
+        let xattrs = &mut state.objects.get_mut(&gfid).unwrap().xattrs;
+        match value {
+            Some(value) => xattrs.insert(name.into(), Bytes::copy_from_slice(value)),
+            None => xattrs.remove(name),
+        };
+    }
+
+    /// Removes a file behind everybody's back.
+    pub(crate) fn lose(&self, path: &str) {
+        let mut state = self.state();
+        let (parent, name) = path.rsplit_once('/').unwrap();
+        let parent = resolve(&state, parent).unwrap();
+        state.objects.get_mut(&parent).unwrap().names.remove(name.as_bytes());
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn error(&self, errno: Errno, step: &'static str) -> FopError {
+        FopError::new(errno, &self.name, step)
+    }
+
+    fn new_stat(&self, gfid: Gfid, mode: u32, uid: u32, gid: u32) -> Iatt {
+        let nlink = if mode & 0o170_000 == 0o040_000 { 2 } else { 1 };
+        Iatt { gfid, flags: Iatt::FLAGS_BRICK, ino: gfid.ino(), nlink, mode, uid, gid, ..Iatt::default() }
+    }
+
+    /// Notes a call and counts its round. Calls made together are on the wire together.
+    async fn enter(&self, context: &Context, fop: &'static str, what: &[u8]) -> FopResult<MutexGuard<'_, State>> {
+        let depth = context.rounds.sent();
+        on_the_wire().await;
+        context.rounds.answered(depth);
+        let mut state = self.state();
+        let call = format!("{fop} {}", String::from_utf8_lossy(what));
+        state.trace.push(call.trim_end().to_owned());
+        if state.down {
+            return Err(self.error(Errno::ENOTCONN, fop));
+        }
+        state.clock += 1;
+        Ok(state)
+    }
+
+    fn find(&self, state: &State, loc: &Loc) -> FopResult<Gfid> {
+        let gfid = match &loc.parent {
+            None => Some(loc.gfid()),
+            Some(_) => match state.objects.get(&loc.parent_gfid()) {
+                None => return Err(self.error(Errno::ESTALE, "find the parent")),
+                Some(parent) => parent.names.get(&loc.name).copied(),
+            },
+        };
+        gfid.filter(|gfid| state.objects.contains_key(gfid)).ok_or_else(|| self.error(Errno::ENOENT, "find"))
+    }
+
+    /// By gfid when it is known, as the brick's resolver does for all but lookups and entry fops.
+    fn find_inode(&self, state: &State, loc: &Loc) -> FopResult<Gfid> {
+        if loc.gfid().is_null() {
+            return self.find(state, loc);
+        }
+        Some(loc.gfid())
+            .filter(|gfid| state.objects.contains_key(gfid))
+            .ok_or_else(|| self.error(Errno::ESTALE, "find"))
+    }
+
+    fn answers(&self, object: &Object, request: &Dict) -> Dict {
+        let mut reply = Dict::empty();
+        for (key, _) in request.iter() {
+            let key = std::str::from_utf8(key).unwrap();
+            if let Some(value) = object.xattrs.get(key) {
+                reply.set(key.to_owned().into_bytes(), Value::Ptr(value.clone()));
+            }
+        }
+        if request.contains(keys::OPEN_FD_COUNT) {
+            reply = reply.with(keys::OPEN_FD_COUNT, Value::Uint(0));
+        }
+        reply
+    }
+
+    fn make(&self, state: &mut State, context: &Context, loc: &Loc, mode: u32, xdata: &Dict) -> FopResult<EntryReply> {
+        let parent_gfid = loc.parent_gfid();
+        let Some(parent) = state.objects.get(&parent_gfid) else { return Err(self.error(Errno::ENOENT, "parent")) };
+        let before = parent.stat;
+        if let Some(there) = parent.names.get(&loc.name).copied() {
+            let stat = state.objects[&there].stat;
+            if !(xdata.contains(keys::FORCE_REPLACE) && linkto::has_linkto_mode(&stat)) {
+                return Err(self.error(Errno::EEXIST, "make"));
+            }
+            self.drop_name(state, parent_gfid, &loc.name);
+        }
+        if let Some(key) = xdata.bytes(keys::PREOP_PARENT) {
+            let key = std::str::from_utf8(&key).unwrap();
+            if state.objects[&parent_gfid].xattrs.get(key).cloned() != xdata.bytes(key) {
+                return Err(self.error(Errno::EIO, "check the parent's layout"));
+            }
+        }
+        let gfid = match xdata.get(keys::GFID_REQ) {
+            Some(Value::Gfuuid(gfid)) => *gfid,
+            _ => return Err(self.error(Errno::EPERM, "make without gfid-req")),
+        };
+        let internal = xdata.contains(keys::INTERNAL_FOP);
+        match state.objects.get_mut(&gfid) {
+            Some(there) if internal && !there.stat.is_dir() => there.stat.nlink += 1,
+            Some(_) => return Err(self.error(Errno::EEXIST, "gfid exists")),
+            None => {
+                const IGNORED: [&str; 4] =
+                    [keys::GFID_REQ, keys::INTERNAL_FOP, keys::PREOP_PARENT, keys::FORCE_REPLACE];
+                let mut object =
+                    Object { stat: self.new_stat(gfid, mode, context.uid, context.gid), ..Object::default() };
+                let checked = xdata.contains(keys::PREOP_PARENT);
+                for (key, value) in xdata.iter() {
+                    let key = String::from_utf8(key.to_vec()).unwrap();
+                    if IGNORED.contains(&key.as_str()) || (checked && key == keys::LAYOUT) {
+                        continue;
+                    }
+                    // A string is stored as it came, with its NUL.
+                    let stored = match value {
+                        Value::Str(bytes) | Value::Ptr(bytes) => bytes.clone(),
+                        other => Bytes::from(format!("{other:?}")),
+                    };
+                    object.xattrs.insert(key, stored);
+                }
+                state.objects.insert(gfid, object);
+            }
+        }
+        let clock = state.clock;
+        let parent = state.objects.get_mut(&parent_gfid).unwrap();
+        parent.names.insert(loc.name.clone(), gfid);
+        parent.stat.mtime.sec = clock;
+        let postparent = parent.stat;
+        Ok(EntryReply { stat: state.objects[&gfid].stat, preparent: before, postparent, xdata: Dict::NULL })
+    }
+
+    fn drop_name(&self, state: &mut State, parent: Gfid, name: &Bytes) {
+        let Some(gfid) = state.objects.get_mut(&parent).and_then(|parent| parent.names.remove(name)) else { return };
+        if let Some(object) = state.objects.get_mut(&gfid) {
+            object.stat.nlink -= 1;
+            if object.stat.nlink == 0 || object.stat.is_dir() {
+                state.objects.remove(&gfid);
+            }
+        }
+    }
+
+    fn listing(&self, state: &State, gfid: Gfid, size: u32, offset: u64, xdata: &Dict) -> FopResult<ReaddirpReply> {
+        let Some(directory) = state.objects.get(&gfid) else { return Err(self.error(Errno::ENOENT, "readdir")) };
+        let dots = [(Bytes::from_static(b"."), gfid), (Bytes::from_static(b".."), gfid)];
+        let all: Vec<(Bytes, Gfid)> =
+            dots.into_iter().chain(directory.names.iter().map(|(name, gfid)| (name.clone(), *gfid))).collect();
+        // Cookies like those of ext4: the last one is the largest off_t.
+        let cookie = |at: usize| if at + 1 == all.len() { i64::MAX as u64 } else { (at as u64 + 1) << 32 };
+        let room = (size / 256).max(1) as usize;
+        let first = (0..all.len()).position(|at| offset == 0 || cookie(at) > offset | 7);
+        let first = first.map_or(all.len(), |at| if offset == 0 { 0 } else { at });
+        let entries = (first..all.len()).take(room).map(|at| {
+            let (name, gfid) = &all[at];
+            let object = &state.objects[gfid];
+            let entry =
+                Dirent { ino: 7, offset: cookie(at), kind: object.stat.file_type().to_dirent(), name: name.clone() };
+            EntryPlus { entry, stat: object.stat, xdata: self.answers(object, xdata), inode: None }
+        });
+        let entries: Vec<EntryPlus> = entries.collect();
+        Ok(ReaddirpReply { end: first + entries.len() >= all.len(), entries, xdata: Dict::NULL })
+    }
+
+    fn lock(&self, state: &mut State, lock: Lock) {
+        let same = |held: &Lock| held.domain == lock.domain && held.gfid == lock.gfid && held.name == lock.name;
+        let conflict = state.locks.iter().any(|held| same(held) && (held.exclusive || lock.exclusive));
+        // Tests run one operation at a time: nobody could give the lock back.
+        assert!(!conflict, "{}: would wait for ever for {lock:?}, held: {:?}", self.name, state.locks);
+        state.locks.push(lock);
+    }
+
+    fn unlock(&self, state: &mut State, domain: &str, gfid: Gfid, name: Option<&[u8]>, owner: &LockOwner) {
+        let held = state.locks.iter().position(|lock| {
+            lock.domain == domain && lock.gfid == gfid && lock.name.as_deref() == name && lock.owner == *owner
+        });
+        state.locks.remove(held.expect("unlocks what it locked"));
+    }
+}
+
+/// Lets others run once, as waiting for an answer does.
+async fn on_the_wire() {
+    let mut sent = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut sent, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+fn resolve(state: &State, path: &str) -> Option<Gfid> {
+    let mut gfid = Gfid::ROOT;
+    for name in path.split('/').filter(|name| !name.is_empty()) {
+        gfid = *state.objects.get(&gfid)?.names.get(name.as_bytes())?;
+    }
+    Some(gfid)
+}
+
+#[async_trait]
+impl Translator for MemoryBrick {
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "testing/memory-brick"
+    }
+
+    fn children(&self) -> &[Arc<dyn Translator>] {
+        &[]
+    }
+
+    fn events(&self) -> &EventSource {
+        &self.events
+    }
+
+    async fn lookup(&self, context: &Context, loc: &Loc, xdata: Dict) -> FopResult<LookupReply> {
+        let state = self.enter(context, "LOOKUP", &loc.name).await?;
+        let gfid = if loc.gfid().is_root() { Gfid::ROOT } else { self.find(&state, loc)? };
+        let object = &state.objects[&gfid];
+        let postparent = state.objects.get(&loc.parent_gfid()).map(|parent| parent.stat).unwrap_or_default();
+        Ok(LookupReply { stat: object.stat, postparent, xdata: self.answers(object, &xdata) })
+    }
+
+    async fn stat(&self, context: &Context, loc: &Loc, _: Dict) -> FopResult<StatReply> {
+        let state = self.enter(context, "STAT", &loc.name).await?;
+        let gfid = self.find_inode(&state, loc)?;
+        Ok(StatReply { stat: state.objects[&gfid].stat, xdata: Dict::NULL })
+    }
+
+    async fn mknod(&self, c: &Context, loc: &Loc, mode: u32, _: u64, _: u32, xdata: Dict) -> FopResult<EntryReply> {
+        let mut state = self.enter(c, "MKNOD", &loc.name).await?;
+        self.make(&mut state, c, loc, mode, &xdata)
+    }
+
+    async fn mkdir(&self, c: &Context, loc: &Loc, mode: u32, _: u32, xdata: Dict) -> FopResult<EntryReply> {
+        let mut state = self.enter(c, "MKDIR", &loc.name).await?;
+        self.make(&mut state, c, loc, mode & 0o7777 | 0o040_000, &xdata)
+    }
+
+    async fn symlink(&self, c: &Context, loc: &Loc, target: Bytes, _: u32, xdata: Dict) -> FopResult<EntryReply> {
+        let mut state = self.enter(c, "SYMLINK", &loc.name).await?;
+        let reply = self.make(&mut state, c, loc, 0o120_777, &xdata)?;
+        state.objects.get_mut(&reply.stat.gfid).unwrap().data = target.to_vec();
+        Ok(reply)
+    }
+
+    async fn create(
+        &self,
+        c: &Context,
+        loc: &Loc,
+        flags: i32,
+        mode: u32,
+        _: u32,
+        _: &Arc<Fd>,
+        xdata: Dict,
+    ) -> FopResult<EntryReply> {
+        let mut state = self.enter(c, "CREATE", &loc.name).await?;
+        match self.find(&state, loc) {
+            Ok(gfid) if flags & libc::O_EXCL == 0 => {
+                Ok(EntryReply { stat: state.objects[&gfid].stat, ..EntryReply::default() })
+            }
+            _ => self.make(&mut state, c, loc, mode & 0o7777 | 0o100_000, &xdata),
+        }
+    }
+
+    async fn unlink(&self, c: &Context, loc: &Loc, _: u32, xdata: Dict) -> FopResult<RemoveReply> {
+        let mut state = self.enter(c, "UNLINK", &loc.name).await?;
+        let gfid = self.find(&state, loc)?;
+        let object = &state.objects[&gfid];
+        if object.stat.is_dir() {
+            return Err(self.error(Errno::EISDIR, "unlink"));
+        }
+        let link = linkto::has_linkto_mode(&object.stat) && object.xattrs.contains_key(keys::LINKTO);
+        if xdata.contains(keys::UNLINK_ONLY_LINKTO) && !link {
+            return Err(self.error(Errno::EBUSY, "unlink"));
+        }
+        self.drop_name(&mut state, loc.parent_gfid(), &loc.name);
+        Ok(RemoveReply::default())
+    }
+
+    async fn rmdir(&self, c: &Context, loc: &Loc, _: u32, _: Dict) -> FopResult<RemoveReply> {
+        let mut state = self.enter(c, "RMDIR", &loc.name).await?;
+        let gfid = self.find(&state, loc)?;
+        if !state.objects[&gfid].names.is_empty() {
+            return Err(self.error(Errno::ENOTEMPTY, "rmdir"));
+        }
+        self.drop_name(&mut state, loc.parent_gfid(), &loc.name);
+        Ok(RemoveReply::default())
+    }
+
+    async fn rename(&self, c: &Context, old: &Loc, new: &Loc, _: Dict) -> FopResult<RenameReply> {
+        let mut state = self.enter(c, "RENAME", &[&old.name[..], b" ", &new.name[..]].concat()).await?;
+        let gfid = self.find(&state, old)?;
+        match self.find(&state, new) {
+            // Two names of one inode: rename(2) does nothing, and storage/posix unlinks the old one.
+            Ok(there) if there == gfid => self.drop_name(&mut state, old.parent_gfid(), &old.name),
+            found => {
+                if let Ok(there) = found {
+                    if !state.objects[&there].names.is_empty() {
+                        return Err(self.error(Errno::ENOTEMPTY, "rename"));
+                    }
+                    self.drop_name(&mut state, new.parent_gfid(), &new.name);
+                }
+                if !state.objects.contains_key(&new.parent_gfid()) {
+                    return Err(self.error(Errno::ESTALE, "rename"));
+                }
+                state.objects.get_mut(&old.parent_gfid()).unwrap().names.remove(&old.name);
+                state.objects.get_mut(&new.parent_gfid()).unwrap().names.insert(new.name.clone(), gfid);
+            }
+        }
+        Ok(RenameReply { stat: state.objects[&gfid].stat, ..RenameReply::default() })
+    }
+
+    async fn link(&self, c: &Context, old: &Loc, new: &Loc, xdata: Dict) -> FopResult<EntryReply> {
+        let mut state = self.enter(c, "LINK", &new.name).await?;
+        let gfid = self.find_inode(&state, old)?;
+        if let Ok(there) = self.find(&state, new) {
+            if !(xdata.contains(keys::FORCE_REPLACE) && linkto::has_linkto_mode(&state.objects[&there].stat)) {
+                return Err(self.error(Errno::EEXIST, "link"));
+            }
+            self.drop_name(&mut state, new.parent_gfid(), &new.name);
+        }
+        let object = state.objects.get_mut(&gfid).unwrap();
+        object.stat.nlink += 1;
+        let stat = object.stat;
+        state.objects.get_mut(&new.parent_gfid()).unwrap().names.insert(new.name.clone(), gfid);
+        Ok(EntryReply { stat, ..EntryReply::default() })
+    }
+
+    async fn open(&self, c: &Context, loc: &Loc, _: i32, _: &Arc<Fd>, _: Dict) -> FopResult<Dict> {
+        let state = self.enter(c, "OPEN", &loc.name).await?;
+        self.find_inode(&state, loc).map(|_| Dict::NULL)
+    }
+
+    async fn readv(&self, c: &Context, fd: &Arc<Fd>, size: u32, at: u64, _: u32, _: Dict) -> FopResult<ReadReply> {
+        let state = self.enter(c, "READ", b"").await?;
+        let Some(object) = state.objects.get(&fd.gfid()) else { return Err(self.error(Errno::ESTALE, "read")) };
+        let data = object.data.iter().skip(at as usize).take(size as usize).copied().collect::<Vec<u8>>();
+        let mut reply = ReadReply { stat: object.stat, end_of_file: true, ..ReadReply::default() };
+        reply.data.push(data.into());
+        Ok(reply)
+    }
+
+    async fn writev(
+        &self,
+        c: &Context,
+        fd: &Arc<Fd>,
+        data: Payload,
+        offset: u64,
+        _: u32,
+        _: Dict,
+    ) -> FopResult<WriteReply> {
+        let mut state = self.enter(c, "WRITE", b"").await?;
+        let Some(object) = state.objects.get_mut(&fd.gfid()) else { return Err(self.error(Errno::ESTALE, "write")) };
+        let bytes: Vec<u8> = data.iter().flatten().copied().collect();
+        let pre = object.stat;
+        object.data.resize(object.data.len().max(offset as usize + bytes.len()), 0);
+        object.data[offset as usize..offset as usize + bytes.len()].copy_from_slice(&bytes);
+        object.stat.size = object.data.len() as u64;
+        Ok(WriteReply { written: bytes.len(), pre, post: object.stat, xdata: Dict::NULL })
+    }
+
+    async fn opendir(&self, c: &Context, loc: &Loc, _: &Arc<Fd>, _: Dict) -> FopResult<Dict> {
+        let state = self.enter(c, "OPENDIR", &loc.name).await?;
+        self.find_inode(&state, loc).map(|_| Dict::NULL)
+    }
+
+    async fn readdir(&self, c: &Context, fd: &Arc<Fd>, size: u32, at: u64, xdata: Dict) -> FopResult<ReaddirReply> {
+        let state = self.enter(c, "READDIR", b"").await?;
+        let plus = self.listing(&state, fd.gfid(), size, at, &xdata)?;
+        let entries = plus.entries.into_iter().map(|entry| entry.entry).collect();
+        Ok(ReaddirReply { entries, end: plus.end, xdata: plus.xdata })
+    }
+
+    async fn readdirp(&self, c: &Context, fd: &Arc<Fd>, size: u32, at: u64, xdata: Dict) -> FopResult<ReaddirpReply> {
+        let state = self.enter(c, "READDIRP", b"").await?;
+        self.listing(&state, fd.gfid(), size, at, &xdata)
+    }
+
+    async fn statfs(&self, c: &Context, _: &Loc, _: Dict) -> FopResult<StatfsReply> {
+        let state = self.enter(c, "STATFS", b"").await?;
+        let free = if state.full { 1 } else { 500 };
+        let statfs = Statfs {
+            bsize: 4096,
+            frsize: 4096,
+            blocks: 1000,
+            bfree: free,
+            bavail: free,
+            files: 100,
+            ffree: 50,
+            favail: 50,
+            ..Statfs::default()
+        };
+        Ok(StatfsReply { statfs, xdata: Dict::NULL })
+    }
+
+    async fn setxattr(&self, c: &Context, loc: &Loc, dict: Dict, _: u32, _: Dict) -> FopResult<Dict> {
+        let mut state = self.enter(c, "SETXATTR", &loc.name).await?;
+        let gfid = self.find_inode(&state, loc)?;
+        for (key, value) in dict.iter() {
+            let key = String::from_utf8(key.to_vec()).unwrap();
+            state.objects.get_mut(&gfid).unwrap().xattrs.insert(key, value.as_bytes().unwrap());
+        }
+        Ok(Dict::NULL)
+    }
+
+    async fn getxattr(&self, c: &Context, loc: &Loc, name: Option<&str>, _: Dict) -> FopResult<XattrReply> {
+        let state = self.enter(c, "GETXATTR", name.unwrap_or("").as_bytes()).await?;
+        let gfid = self.find_inode(&state, loc)?;
+        let mut dict = Dict::empty();
+        for (key, value) in &state.objects[&gfid].xattrs {
+            if name.is_none_or(|name| name == key) {
+                dict.set(key.clone().into_bytes(), Value::Ptr(value.clone()));
+            }
+        }
+        match dict.is_empty() && name.is_some() {
+            true => Err(self.error(Errno::ENODATA, "getxattr")),
+            false => Ok(XattrReply { dict, xdata: Dict::NULL }),
+        }
+    }
+
+    async fn xattrop(&self, c: &Context, loc: &Loc, _: XattropFlags, dict: Dict, _: Dict) -> FopResult<XattrReply> {
+        let mut state = self.enter(c, "XATTROP", &loc.name).await?;
+        let gfid = self.find_inode(&state, loc)?;
+        for (key, value) in dict.iter() {
+            let xattrs = &mut state.objects.get_mut(&gfid).unwrap().xattrs;
+            let number = |bytes: &[u8]| i32::from_be_bytes(bytes.try_into().unwrap());
+            let slot = xattrs.entry(String::from_utf8(key.to_vec()).unwrap()).or_insert(Bytes::from_static(&[0; 4]));
+            let sum = number(slot) + number(&value.as_bytes().unwrap());
+            *slot = Bytes::copy_from_slice(&sum.to_be_bytes());
+        }
+        Ok(XattrReply::default())
+    }
+
+    async fn setattr(&self, c: &Context, loc: &Loc, stat: &Iatt, valid: u32, _: Dict) -> FopResult<PrePostReply> {
+        let mut state = self.enter(c, "SETATTR", &loc.name).await?;
+        let gfid = self.find_inode(&state, loc)?;
+        let object = state.objects.get_mut(&gfid).unwrap();
+        let pre = object.stat;
+        if valid & set_attr::MODE != 0 {
+            object.stat.mode = object.stat.file_type().to_mode() | stat.mode & 0o7777;
+        }
+        if valid & set_attr::UID != 0 {
+            object.stat.uid = stat.uid;
+        }
+        if valid & set_attr::GID != 0 {
+            object.stat.gid = stat.gid;
+        }
+        Ok(PrePostReply { pre, post: object.stat, xdata: Dict::NULL })
+    }
+
+    async fn inodelk(
+        &self,
+        c: &Context,
+        domain: &str,
+        loc: &Loc,
+        _: InodelkCmd,
+        flock: Flock,
+        _: Dict,
+    ) -> FopResult<Dict> {
+        let fop = if flock.kind == LockType::Unlock { "INODEUNLK" } else { "INODELK" };
+        let mut state = self.enter(c, fop, domain.as_bytes()).await?;
+        assert!(loc.parent.is_none() && !loc.gfid().is_null(), "internal locks go by gfid");
+        let owner = c.lock_owner.clone();
+        if flock.kind != LockType::Unlock {
+            self.find_inode(&state, loc)?;
+        }
+        match flock.kind {
+            LockType::Unlock => self.unlock(&mut state, domain, loc.gfid(), None, &owner),
+            kind => {
+                let exclusive = kind == LockType::Write;
+                let lock = Lock { domain: domain.into(), gfid: loc.gfid(), name: None, exclusive, owner };
+                self.lock(&mut state, lock);
+            }
+        }
+        Ok(Dict::NULL)
+    }
+
+    async fn entrylk(
+        &self,
+        c: &Context,
+        domain: &str,
+        loc: &Loc,
+        name: Option<&[u8]>,
+        cmd: EntrylkCmd,
+        kind: EntrylkType,
+        _: Dict,
+    ) -> FopResult<Dict> {
+        let fop = if cmd == EntrylkCmd::Unlock { "ENTRYUNLK" } else { "ENTRYLK" };
+        let mut state = self.enter(c, fop, name.unwrap_or_default()).await?;
+        let owner = c.lock_owner.clone();
+        if cmd == EntrylkCmd::Unlock {
+            self.unlock(&mut state, domain, loc.gfid(), name, &owner);
+        } else {
+            let (name, exclusive) = (name.map(Bytes::copy_from_slice), kind == EntrylkType::Write);
+            self.lock(&mut state, Lock { domain: domain.into(), gfid: loc.gfid(), name, exclusive, owner });
+        }
+        Ok(Dict::NULL)
+    }
+}
