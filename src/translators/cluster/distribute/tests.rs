@@ -490,7 +490,7 @@ fn attributes_and_xattrs_of_directories_are_on_all_bricks() {
     });
     for brick in &cluster.bricks {
         assert_eq!(brick.xattr("/d", "user.a").unwrap(), &b"x"[..]);
-        assert!(brick.xattr("/d", keys::MDS).is_none_or(|counter| counter == &[0; 4][..]));
+        assert!(brick.xattr("/d", keys::MDS).is_none_or(|counter| counter == [0; 4][..]));
     }
 }
 
