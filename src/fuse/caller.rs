@@ -35,37 +35,37 @@ pub struct Caller {
 /// pid, uid and gid.
 type Who = (u32, u32, u32);
 
-/// The supplementary groups of callers, remembered for `gid-timeout`.
+/// What is known of callers: their supplementary groups, remembered for `gid-timeout`.
 #[derive(Debug)]
-pub struct Groups {
+pub struct Callers {
     known: DashMap<Who, (Arc<[u32]>, Instant)>,
-    timeout: Duration,
+    timeout: Option<Duration>,
     none: Arc<[u32]>,
+    client_pid: Option<i32>,
 }
 
-impl Groups {
-    /// Groups are believed for `timeout`; changes of a running process show after that.
-    pub fn new(timeout: Duration) -> Self {
-        Groups { known: DashMap::new(), timeout, none: Arc::from([]) }
+impl Callers {
+    /// Groups are believed for `timeout`, so that changes of a running process show after that; `None`: no groups are
+    /// sent. `client_pid` stands for every caller's process.
+    pub fn new(timeout: Option<Duration>, client_pid: Option<i32>) -> Self {
+        Callers { known: DashMap::new(), timeout, none: Arc::from([]), client_pid }
     }
 
     /// The groups of `caller`. Unlike the C client, which then grants group 0, a caller that cannot be asked has no group
     /// but the one of the request.
-    pub fn of(&self, caller: &Caller, now: Instant) -> Arc<[u32]> {
-        if caller.pid == 0 {
-            return self.none.clone();
-        }
+    pub fn groups(&self, caller: &Caller, now: Instant) -> Arc<[u32]> {
+        let Some(timeout) = self.timeout.filter(|_| caller.pid != 0) else { return self.none.clone() };
         let key = (caller.pid, caller.uid, caller.gid);
         if let Some(known) = self.known.get(&key)
-            && now.saturating_duration_since(known.1) < self.timeout
+            && now.saturating_duration_since(known.1) < timeout
         {
             return known.0.clone();
         }
         let status = std::fs::read_to_string(format!("/proc/{}/status", caller.pid));
         let groups = status.ok().and_then(|status| parse_groups(&status)).unwrap_or_else(|| self.none.clone());
-        if !self.timeout.is_zero() {
+        if !timeout.is_zero() {
             if self.known.len() >= CACHE_LIMIT {
-                self.known.retain(|_, (_, since)| now.saturating_duration_since(*since) < self.timeout / 4);
+                self.known.retain(|_, (_, since)| now.saturating_duration_since(*since) < timeout / 4);
             }
             if self.known.len() >= CACHE_LIMIT {
                 self.known.clear();
@@ -77,14 +77,15 @@ impl Groups {
 
     /// The context of a request by `caller`. Without `lock_owner` the process owns, as in the C client.
     pub fn context(&self, caller: &Caller, lock_owner: Option<u64>) -> Context {
-        let pid = match caller.pid {
-            1 => INSTEAD_OF_PID_1,
-            pid => i32::try_from(pid).unwrap_or(INSTEAD_OF_PID_1),
+        let pid = match (self.client_pid, caller.pid) {
+            (Some(pid), _) => pid,
+            (None, 1) => INSTEAD_OF_PID_1,
+            (None, pid) => i32::try_from(pid).unwrap_or(INSTEAD_OF_PID_1),
         };
         Context {
             uid: caller.uid,
             gid: caller.gid,
-            groups: self.of(caller, Instant::now()),
+            groups: self.groups(caller, Instant::now()),
             pid,
             lock_owner: lock_owner.map_or_else(|| LockOwner::from_pid(pid), LockOwner::from_fuse),
             deadline: None,
@@ -121,29 +122,29 @@ mod tests {
 
     #[test]
     fn invisible_and_vanished_callers_have_no_groups() {
-        let groups = Groups::new(Duration::from_secs(1));
+        let callers = Callers::new(Some(Duration::from_secs(1)), None);
         for pid in [0, 0x7fff_fff0] {
             let caller = Caller { uid: 1, gid: 2, pid, unique: 3, ..Caller::default() };
-            assert!(groups.of(&caller, Instant::now()).is_empty());
+            assert!(callers.groups(&caller, Instant::now()).is_empty());
         }
     }
 
     #[test]
     fn process_1_is_disguised_and_lock_owners_are_kept() {
-        let groups = Groups::new(Duration::ZERO);
+        let callers = Callers::new(Some(Duration::ZERO), None);
         let caller = Caller { uid: 1, gid: 2, pid: 1, unique: 3, ..Caller::default() };
-        let context = groups.context(&caller, Some(7));
+        let context = callers.context(&caller, Some(7));
         assert!(context.pid > 1);
         assert_eq!(context.lock_owner, LockOwner::from_fuse(7));
-        assert_eq!(groups.context(&caller, None).lock_owner, LockOwner::from_pid(context.pid));
+        assert_eq!(callers.context(&caller, None).lock_owner, LockOwner::from_pid(context.pid));
     }
 
     #[test]
     fn the_cache_is_bounded() {
-        let groups = Groups::new(Duration::from_secs(300));
+        let callers = Callers::new(Some(Duration::from_secs(300)), None);
         for uid in 0..3000 {
-            groups.of(&Caller { uid, gid: 0, pid: std::process::id(), ..Caller::default() }, Instant::now());
+            callers.groups(&Caller { uid, gid: 0, pid: std::process::id(), ..Caller::default() }, Instant::now());
         }
-        assert!(groups.known.len() <= CACHE_LIMIT);
+        assert!(callers.known.len() <= CACHE_LIMIT);
     }
 }

@@ -11,8 +11,16 @@ pub struct Options {
     pub attribute_timeout: Duration,
     /// `negative-timeout`: how long the kernel believes that a name does not exist. Zero: it asks each time.
     pub negative_timeout: Duration,
-    /// `gid-timeout`: how long the supplementary groups of a process are believed.
-    pub gid_timeout: Duration,
+    /// `gid-timeout`: how long the supplementary groups of a process are believed. `None`: none are sent.
+    pub gid_timeout: Option<Duration>,
+    /// `client-pid`: the process that all requests name, negative for internal clients.
+    pub client_pid: Option<i32>,
+    /// `use-readdirp`: directories are listed with attributes.
+    pub use_readdirp: bool,
+    /// `fopen-keep-cache`: pages of a file that did not change are kept over close and open.
+    pub keep_cache: bool,
+    /// `attr-times-granularity`: what the kernel rounds times to; zero: not at all.
+    pub time_granularity: Duration,
     /// `lru-limit`: inodes that the kernel may hold before it is asked to forget some. 0: no limit.
     pub lru_limit: usize,
     /// `direct-io-mode`: no page cache, every read and write goes to the bricks.
@@ -45,7 +53,11 @@ impl Default for Options {
             entry_timeout: Duration::from_secs(1),
             attribute_timeout: Duration::from_secs(1),
             negative_timeout: Duration::ZERO,
-            gid_timeout: Duration::from_secs(300),
+            gid_timeout: Some(Duration::from_secs(300)),
+            client_pid: None,
+            use_readdirp: true,
+            keep_cache: true,
+            time_granularity: Duration::ZERO,
             lru_limit: 65_536,
             direct_io: false,
             writeback_cache: false,

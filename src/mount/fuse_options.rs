@@ -13,7 +13,7 @@ pub(super) fn for_fuse(options: &MountOptions) -> fuse::Options {
         entry_timeout: given.entry_timeout,
         attribute_timeout: given.attribute_timeout,
         negative_timeout: given.negative_timeout,
-        gid_timeout: given.gid_timeout.unwrap_or(Duration::ZERO),
+        gid_timeout: given.gid_timeout,
         lru_limit: usize::try_from(given.lru_limit).unwrap_or(usize::MAX),
         direct_io: given.direct_io == DirectIo::On,
         writeback_cache: given.writeback_cache,
@@ -25,6 +25,10 @@ pub(super) fn for_fuse(options: &MountOptions) -> fuse::Options {
         reader_threads: given.reader_threads.map_or(defaults.reader_threads, usize::from),
         background_queue: given.background_queue.unwrap_or(defaults.background_queue),
         congestion_threshold: given.congestion_threshold.or(defaults.congestion_threshold),
+        client_pid: given.client_pid,
+        use_readdirp: given.use_readdirp,
+        keep_cache: given.keep_cache.unwrap_or(defaults.keep_cache),
+        time_granularity: Duration::from_nanos(given.time_granularity.into()),
         ..defaults
     }
 }
@@ -33,14 +37,9 @@ pub(super) fn for_fuse(options: &MountOptions) -> fuse::Options {
 pub(super) fn without_effect(given: &FuseOptions) -> Vec<&'static str> {
     let defaults = FuseOptions::default();
     let list = [
-        (given.gid_timeout.is_none(), "--gid-timeout=-1 (groups are sent, and asked for each time)"),
         (given.resolve_gids, "--resolve-gids (groups come from /proc)"),
         (given.invalidate_limit != defaults.invalidate_limit, "--invalidate-limit"),
-        (given.keep_cache == Some(false), "--fopen-keep-cache=off (pages are kept as long as the file is unchanged)"),
         (given.auto_invalidation == Some(false), "--auto-invalidation=off (changes always drop pages)"),
-        (given.use_readdirp != defaults.use_readdirp, "--use-readdirp=off"),
-        (given.time_granularity != defaults.time_granularity, "--attr-times-granularity"),
-        (given.client_pid.is_some(), "--client-pid, --no-root-squash"),
     ];
     list.into_iter().filter(|(without, _)| *without).map(|(_, name)| name).collect()
 }
@@ -52,7 +51,7 @@ mod tests {
     #[test]
     fn defaults_need_no_warning() {
         assert!(without_effect(&FuseOptions::default()).is_empty());
-        let given = FuseOptions { use_readdirp: false, ..FuseOptions::default() };
-        assert_eq!(without_effect(&given), ["--use-readdirp=off"]);
+        let given = FuseOptions { invalidate_limit: 7, ..FuseOptions::default() };
+        assert_eq!(without_effect(&given), ["--invalidate-limit"]);
     }
 }

@@ -156,8 +156,6 @@ impl fuser::Filesystem for Adapter {
             | InitFlags::FUSE_ASYNC_DIO
             | InitFlags::FUSE_BIG_WRITES
             | InitFlags::FUSE_PARALLEL_DIROPS
-            | InitFlags::FUSE_DO_READDIRPLUS
-            | InitFlags::FUSE_READDIRPLUS_AUTO
             | InitFlags::FUSE_POSIX_LOCKS
             | InitFlags::FUSE_FLOCK_LOCKS
             | InitFlags::FUSE_DONT_MASK
@@ -165,6 +163,7 @@ impl fuser::Filesystem for Adapter {
             | InitFlags::FUSE_HANDLE_KILLPRIV_V2
             | InitFlags::FUSE_ATOMIC_O_TRUNC
             | InitFlags::FUSE_CACHE_SYMLINKS;
+        wanted.set(InitFlags::FUSE_DO_READDIRPLUS | InitFlags::FUSE_READDIRPLUS_AUTO, options.use_readdirp);
         wanted.set(InitFlags::FUSE_WRITEBACK_CACHE, options.writeback_cache);
         wanted.set(InitFlags::FUSE_POSIX_ACL, options.acl);
         wanted.set(InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP, options.direct_io);
@@ -177,6 +176,10 @@ impl fuser::Filesystem for Adapter {
         }
         let _ = config.set_max_write(options.max_write.clamp(4096, 1 << 20));
         let _ = config.set_max_background(options.background_queue.max(1));
+        if let Err(nearest) = config.set_time_granularity(options.time_granularity.max(Duration::from_nanos(1))) {
+            // The kernel takes powers of ten.
+            let _ = config.set_time_granularity(nearest);
+        }
         let congestion = options.congestion_threshold.unwrap_or(options.background_queue / 4 * 3);
         let _ = config.set_congestion_threshold(congestion.max(1));
         Ok(())

@@ -56,7 +56,7 @@ impl FileSystem {
             // A brick refuses it.
             return Ok(Payload::new());
         }
-        let context = self.groups.context(caller, lock_owner);
+        let context = self.callers.context(caller, lock_owner);
         let reply = self.top.readv(&context, &file.fd, size, offset, 0, Dict::NULL).await?;
         if !reply.stat.is_absent() {
             file.node.state().pages.read(Version::from(&reply.stat));
@@ -81,7 +81,7 @@ impl FileSystem {
     ) -> FopResult<u32> {
         self.check_writable("write")?;
         let file = self.file(handle, "write")?;
-        let context = self.groups.context(caller, lock_owner);
+        let context = self.callers.context(caller, lock_owner);
         if drop_privileges {
             self.before_write(&context, &file.node).await?;
         }

@@ -32,7 +32,7 @@ impl FileSystem {
     /// Those of fcntl(2).
     pub async fn getlk(&self, caller: &Caller, handle: u64, owner: u64, range: LockRange) -> FopResult<LockRange> {
         let file = self.file(handle, "getlk")?;
-        let context = self.groups.context(caller, Some(owner));
+        let context = self.callers.context(caller, Some(owner));
         let flock = self.lock_request(range, &context, "getlk")?;
         let reply = self.top.lk(&context, &file.fd, LkCmd::GetLk, flock, Dict::NULL).await?;
         if reply.flock.kind == LockType::Unlock {
@@ -54,7 +54,7 @@ impl FileSystem {
         wait: Option<Arc<Interrupt>>,
     ) -> FopResult<()> {
         let file = self.file(handle, "setlk")?;
-        let context = self.groups.context(caller, Some(owner));
+        let context = self.callers.context(caller, Some(owner));
         let flock = self.lock_request(range, &context, "setlk")?;
         let wait = wait.filter(|_| range.kind != LockType::Unlock);
         let Some(interrupt) = wait else {

@@ -26,7 +26,7 @@ pub use directories::{Listed, Listing};
 pub use entries::RenameMode;
 
 use super::attributes::{Attributes, time_to_live};
-use super::caller::Groups;
+use super::caller::Callers;
 use super::counters::Counters;
 use super::gfid_source;
 use super::handles::{Handles, OpenDirectory, OpenFile};
@@ -83,7 +83,7 @@ pub struct FileSystem {
     options: Options,
     table: Arc<InodeTable>,
     handles: Handles,
-    groups: Groups,
+    callers: Callers,
     in_flight: Arc<InFlight>,
     notifications: Arc<Notifications>,
     counters: Counters,
@@ -135,7 +135,7 @@ impl FileSystem {
             }
         });
         Arc::new(FileSystem {
-            groups: Groups::new(options.gid_timeout),
+            callers: Callers::new(options.gid_timeout, options.client_pid),
             top,
             options,
             table,
@@ -206,7 +206,7 @@ impl FileSystem {
     }
 
     fn context(&self, caller: &Caller) -> Context {
-        self.groups.context(caller, None)
+        self.callers.context(caller, None)
     }
 
     fn node(&self, nodeid: u64, step: &'static str) -> FopResult<Arc<Node>> {

@@ -61,7 +61,7 @@ impl FileSystem {
     fn opened(&self, node: Arc<Node>, fd: Arc<Fd>, xdata: &Dict, keep_cache: bool) -> Opened {
         let direct_io = self.options.direct_io || xdata.int("direct-io-mode") == Some(1);
         let handle = self.handles.open_file(node, fd);
-        Opened { handle, direct_io, keep_cache: keep_cache && !direct_io }
+        Opened { handle, direct_io, keep_cache: keep_cache && self.options.keep_cache && !direct_io }
     }
 
     /// Flags for the brick. With write-back the kernel reads on files that are open for writing alone, and appends by
@@ -115,7 +115,7 @@ impl FileSystem {
     /// Those of close(2): what went wrong with earlier writes.
     pub async fn flush(&self, caller: &Caller, handle: u64, lock_owner: u64) -> FopResult<()> {
         let file = self.file(handle, "flush")?;
-        let context = self.groups.context(caller, Some(lock_owner));
+        let context = self.callers.context(caller, Some(lock_owner));
         self.top.flush(&context, &file.fd, Dict::NULL).await?;
         Ok(())
     }
