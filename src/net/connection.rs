@@ -70,9 +70,11 @@ pub struct Request<'a> {
     pub payload: Payload,
     /// Bytes of the arguments, if known: saves an allocation.
     pub arguments: usize,
-    /// Bytes of file data, at most, in the answer. Answers without file data are copied out of the receive buffer, so
-    /// that what is kept of them keeps little memory.
+    /// Bytes, at most, that the answer carries besides headers: a large one is received into a buffer of its own.
     pub reply: usize,
+    /// The answer carries file data. Others, if they are small, are copied out of the receive buffer, so that what is
+    /// kept of them keeps little memory.
+    pub data: bool,
     /// The answer may come hours later.
     pub exempt: bool,
 }
@@ -80,7 +82,16 @@ pub struct Request<'a> {
 impl<'a> Request<'a> {
     /// A call by `caller`, without file data.
     pub fn new(program: Program, procedure: u32, caller: Caller<'a>) -> Self {
-        Request { program, procedure, caller, payload: Payload::new(), arguments: 0, reply: 0, exempt: false }
+        Request {
+            program,
+            procedure,
+            caller,
+            payload: Payload::new(),
+            arguments: 0,
+            reply: 0,
+            data: false,
+            exempt: false,
+        }
     }
 
     fn slot(&self) -> usize {
@@ -89,7 +100,7 @@ impl<'a> Request<'a> {
 }
 
 /// Hears callbacks; runs on the network thread and must not block.
-pub type CallbackHandler = Box<dyn Fn(Callback) + Send + Sync>;
+pub type CallbackHandler = Arc<dyn Fn(Callback) + Send + Sync>;
 
 /// What a connection needs to know about itself.
 pub struct Settings {
@@ -170,7 +181,7 @@ impl Connection {
         let message = encode_message(&request, encode)?;
         let answer = Arc::new(Slot::default());
         let started = Instant::now();
-        let waiter = Waiter { answer: answer.clone(), started, slot: message.slot, has_data: request.reply > 0 };
+        let waiter = Waiter { answer: answer.clone(), started, slot: message.slot, has_data: request.data };
         let xid = self.send(message, started, |session| {
             session.handle_call(started, waiter, request.exempt, request.reply > SMALL)
         })?;

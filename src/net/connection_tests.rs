@@ -15,7 +15,7 @@ use crate::net::testing::{PATIENCE, pair, settings, wait};
 const READ: u32 = 12;
 
 fn request(reply: usize) -> Request<'static> {
-    Request { reply, ..Request::new(FOPS, READ, Caller::NOBODY) }
+    Request { reply, data: reply > 0, ..Request::new(FOPS, READ, Caller::NOBODY) }
 }
 
 fn call(connection: &Connection, number: u64) -> Call {
@@ -195,7 +195,7 @@ fn a_refusal_reaches_the_caller() {
 fn callbacks_come_between_answers() {
     let network = Network::start(1).unwrap();
     let (sender, receiver) = mpsc::channel();
-    let settings = Settings { callbacks: Box::new(move |callback| sender.send(callback).unwrap()), ..settings() };
+    let settings = Settings { callbacks: Arc::new(move |callback| sender.send(callback).unwrap()), ..settings() };
     let (connection, mut peer) = pair(network.handle(), settings);
     let waiting = call(&connection, 1);
     let xid = peer.next().unwrap().header.xid;

@@ -114,6 +114,6 @@ pub(crate) fn settings() -> Settings {
         peer: Arc::from("server:49152"),
         timing: rgfs_protocol::session::Timing::default(),
         counters: Arc::default(),
-        callbacks: Box::new(|_| {}),
+        callbacks: Arc::new(|_| {}),
     }
 }

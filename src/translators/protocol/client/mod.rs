@@ -1,6 +1,6 @@
 //! `protocol/client`: one brick.
 //!
-//! [`link`] keeps the connection; this folder turns fops into messages on it. `fops` is the table of fops, `convert`
+//! [`link`] keeps the connection (`options` says where, `handshake` how it begins, `life` how it goes on); this folder turns fops into messages on it. `fops` is the table of fops, `convert`
 //! turns answers into replies, `fd` knows the brick's numbers of open files, `reopen` brings them back after a
 //! reconnect, `posix_lock` and `locks` take care of the locks of applications.
 
@@ -8,8 +8,11 @@ mod brick;
 mod convert;
 mod fd;
 mod fops;
+mod handshake;
+mod life;
 pub mod link;
 mod locks;
+pub mod options;
 mod posix_lock;
 mod reopen;
 #[cfg(test)]
