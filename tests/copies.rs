@@ -26,7 +26,7 @@ fn nothing_is_copied(sandbox: &Sandbox, bricks: usize) -> Result<()> {
     ensure!(read == content, "the file reads differently from what was written");
     ensure!(fs::read(mount.join("small"))? == content[..700]);
 
-    let dump = statedump::take(mount.process())?;
+    let dump = statedump::take(mount.process().id())?;
     let (bytes, copied) =
         (statedump::counter(&dump.text, "fuse.bytes-read")?, statedump::counter(&dump.text, "fuse.bytes-copied")?);
     println!("{bytes} bytes read, {copied} copied");

@@ -9,10 +9,10 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use support::brick::Brick;
 use support::client::Client;
 use support::cluster::{Mountable, StaticCluster};
 use support::sandbox::{Sandbox, scenario};
+use support::statedump::arrived;
 
 type Operation = fn(&Path) -> Result<()>;
 
@@ -41,23 +41,9 @@ const OPERATIONS: [(&str, u64, Operation); 9] = [
     ("rmdir", 2, |at| Ok(fs::remove_dir(at.join("empty"))?)),
 ];
 
-/// What arrived at the brick since the last call. The releases of closed files come a little later than the close.
-fn arrived(brick: &Brick) -> Result<BTreeMap<String, u64>> {
-    let mut sum = BTreeMap::new();
-    loop {
-        let requests = brick.statedump()?.requests;
-        if requests.is_empty() {
-            return Ok(sum);
-        }
-        for (fop, count) in requests {
-            *sum.entry(fop).or_default() += count;
-        }
-    }
-}
-
 /// The requests of each operation, each on a mount of its own, so that no cache answers.
 fn requests(cluster: &StaticCluster, client: Client, tag: &str) -> Result<Vec<BTreeMap<String, u64>>> {
-    let brick = &cluster.bricks[0];
+    let brick = [cluster.bricks[0].process()?.id()];
     let mut seen = Vec::new();
     for (index, (name, _, operation)) in OPERATIONS.iter().enumerate() {
         let place = format!("{tag}-{index}");
@@ -70,9 +56,9 @@ fn requests(cluster: &StaticCluster, client: Client, tag: &str) -> Result<Vec<BT
         let directory = mount.join(&place);
         // The directory itself is known already, as a working directory is.
         ensure!(fs::symlink_metadata(&directory)?.is_dir());
-        arrived(brick)?;
+        arrived(&brick)?;
         operation(&directory).with_context(|| format!("{client}: {name}"))?;
-        seen.push(arrived(brick)?);
+        seen.push(arrived(&brick)?);
         mount.unmount()?;
     }
     Ok(seen)

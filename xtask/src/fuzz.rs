@@ -28,18 +28,16 @@ impl Options {
 const MEMORY_LIMIT_MIB: u32 = 1024;
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    if !setup::in_path("cargo-fuzz") {
-        setup::run(setup::cargo()?.args(["install", "--quiet", "--locked", "cargo-fuzz"]))?;
-    }
+    setup::install("cargo-fuzz", None)?;
     let directory = setup::root()?.join("fuzz");
     // Coverage instrumentation is a nightly feature; the stable compiler has it under this name. The decoders have no unsafe code:
     // without the address sanitizer they run several times as often.
-    let fuzz = |arguments: &[&str]| {
-        let mut command = Command::new("cargo");
+    let fuzz = |arguments: &[&str]| -> Result<Command> {
+        let mut command = setup::cargo()?;
         command.current_dir(&directory).env("RUSTC_BOOTSTRAP", "1").arg("fuzz").args(arguments);
-        command
+        Ok(command)
     };
-    let listed = process::run(&mut fuzz(&["list"])).context("listing the targets of fuzz/")?;
+    let listed = process::run(&mut fuzz(&["list"])?).context("listing the targets of fuzz/")?;
     let targets: Vec<&str> = listed
         .lines()
         .filter(|name| options.targets.is_empty() || options.targets.iter().any(|wanted| wanted == name))
@@ -48,7 +46,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for target in targets {
         let time = format!("-max_total_time={}", options.seconds);
         let memory = format!("-rss_limit_mb={MEMORY_LIMIT_MIB}");
-        setup::run(&mut fuzz(&["run", "--sanitizer=none", target, "--", &time, &memory]))?;
+        setup::run(&mut fuzz(&["run", "--sanitizer=none", target, "--", &time, &memory])?)?;
     }
     Ok(())
 }

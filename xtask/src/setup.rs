@@ -43,7 +43,12 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 /// cargo, in the top directory.
 pub(crate) fn cargo() -> Result<Command> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root()?);
+    let root = root()?;
+    // Subcommands that we installed ourselves are found too.
+    let mut path = root.join("target/tools/bin").into_os_string();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
+    command.current_dir(root).env("PATH", path);
     Ok(command)
 }
 
@@ -71,23 +76,24 @@ pub(crate) fn packages() -> Result<()> {
 
 /// Installs the outside suites into `target/tools`.
 pub(crate) fn suites() -> Result<()> {
+    SUITES.iter().try_for_each(|(name, version)| install(name, Some(version)))
+}
+
+/// Installs a crate's program into `target/tools`, unless it is there.
+pub(crate) fn install(name: &str, version: Option<&str>) -> Result<()> {
     let tools = root()?.join("target/tools");
-    for (name, version) in SUITES {
-        if tools.join("bin").join(name).is_file() {
-            continue;
-        }
-        say(&format!("==> installing {name} {version} from crates.io into target/tools"));
-        run(cargo()?
-            .args(["install", "--quiet", "--locked", "--root"])
-            .arg(&tools)
-            .arg("--target-dir")
-            .arg(tools.join("build"))
-            .arg(format!("{name}@{version}")))?;
+    if tools.join("bin").join(name).is_file() {
+        return Ok(());
     }
+    say(&format!("==> installing {name} from crates.io into target/tools"));
     let build = tools.join("build");
-    if build.exists() {
-        std::fs::remove_dir_all(build)?;
-    }
+    run(cargo()?
+        .args(["install", "--quiet", "--locked", "--root"])
+        .arg(&tools)
+        .arg("--target-dir")
+        .arg(&build)
+        .arg(version.map_or(name.to_owned(), |version| format!("{name}@{version}"))))?;
+    std::fs::remove_dir_all(build)?;
     Ok(())
 }
 
@@ -99,7 +105,7 @@ pub(crate) fn release_build() -> Result<PathBuf> {
     Ok(program)
 }
 
-pub(crate) fn in_path(program: &str) -> bool {
+fn in_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     // Daemons live in sbin, which a user's PATH may lack.
     std::env::split_paths(&path)

@@ -24,9 +24,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if !options.no_fuzz {
         fuzz::run(&fuzz::Options::thorough())?;
     }
-    if !setup::in_path("cargo-deny") {
-        setup::run(setup::cargo()?.args(["install", "--quiet", "--locked", "cargo-deny"]))?;
-    }
+    setup::install("cargo-deny", None)?;
     setup::run(setup::cargo()?.args(["deny", "check", "licenses", "bans", "sources"]))?;
     // The database of advisories comes from the network; without it the rest still counts.
     if setup::run(setup::cargo()?.args(["deny", "check", "advisories"])).is_err() {

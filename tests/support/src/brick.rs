@@ -96,7 +96,7 @@ impl Brick {
 
     /// Asks the brick for its state: locks held and waited for, open files.
     pub fn statedump(&self) -> Result<Statedump> {
-        statedump::take(self.process()?)
+        statedump::take(self.process()?.id())
     }
 
     /// Whether the file or directory at `path` (relative to the volume's root) lies on this brick.

@@ -23,6 +23,8 @@ pub trait Mountable {
     fn sandbox(&self) -> &Sandbox;
     /// Where its volfile comes from.
     fn source(&self) -> Source;
+    /// The process ids of its bricks.
+    fn brick_ids(&self) -> Result<Vec<u32>>;
 
     /// Mounts it on a directory called `name` (unique in the sandbox).
     fn mount(&self, client: Client, name: &str) -> Result<Mount> {
@@ -96,6 +98,10 @@ impl Mountable for StaticCluster {
 
     fn source(&self) -> Source {
         Source::File(self.volfiles.join("glusterfs.vol"))
+    }
+
+    fn brick_ids(&self) -> Result<Vec<u32>> {
+        self.bricks.iter().map(|brick| Ok(brick.process()?.id())).collect()
     }
 }
 
@@ -176,5 +182,9 @@ impl Mountable for GlusterdVolume {
 
     fn source(&self) -> Source {
         Source::Server { host: GLUSTERD_HOST.to_owned(), port: None, volume: Some(self.name.clone()) }
+    }
+
+    fn brick_ids(&self) -> Result<Vec<u32>> {
+        (0..self.bricks.len()).map(|index| self.brick_process(index)).collect()
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, ensure};
 use rustix::process::Signal;
 
-use crate::process::Daemon;
+use crate::process::signal_process;
 use crate::wait;
 
 /// Where GlusterFS daemons write their dumps (private in a sandbox).
@@ -71,9 +71,9 @@ pub fn counter(text: &str, key: &str) -> Result<u64> {
     Ok(values.into_iter().sum())
 }
 
-/// Makes `process` write a dump and reads it.
-pub fn take(process: &Daemon) -> Result<Statedump> {
-    let prefix = format!(".{}.dump.", process.id());
+/// Makes the GlusterFS process `id` (a brick, or rgfs) write a dump, and reads it.
+pub fn take(id: u32) -> Result<Statedump> {
+    let prefix = format!(".{id}.dump.");
     let dumps = || -> Result<Vec<_>> {
         Ok(fs::read_dir(DIRECTORY)?
             .flatten()
@@ -84,7 +84,7 @@ pub fn take(process: &Daemon) -> Result<Statedump> {
     for old in dumps()? {
         fs::remove_file(old)?;
     }
-    process.signal(Signal::USR1)?;
+    signal_process(id, Signal::USR1)?;
     let text = wait::for_value("a statedump", Duration::from_secs(10), || {
         let Some(path) = dumps()?.into_iter().next() else { return Ok(None) };
         let text = read(&path)?;
@@ -92,6 +92,23 @@ pub fn take(process: &Daemon) -> Result<Statedump> {
         Ok(text.contains("DUMP-END-TIME").then_some(text))
     })?;
     Ok(Statedump::parse(&text))
+}
+
+/// The fops that arrived at the bricks `ids` since the last dump. Waits for stragglers: releases come a little after the close.
+pub fn arrived(ids: &[u32]) -> Result<BTreeMap<String, u64>> {
+    let mut sum = BTreeMap::new();
+    loop {
+        let mut quiet = true;
+        for &id in ids {
+            for (fop, count) in take(id)?.requests {
+                quiet = false;
+                *sum.entry(fop).or_default() += count;
+            }
+        }
+        if quiet {
+            return Ok(sum);
+        }
+    }
 }
 
 fn read(path: &Path) -> Result<String> {

@@ -15,6 +15,7 @@ use clap::{Args, ValueEnum};
 use support::client::{Client, Mount};
 use support::cluster::{GlusterdVolume, Mountable, StaticCluster};
 use support::sandbox::{self, Sandbox, say};
+use support::statedump;
 
 use crate::setup;
 use workload::Workload;
@@ -73,6 +74,10 @@ pub(crate) struct Sample {
     /// User and system time of the client's process.
     pub(crate) cpu: Duration,
     pub(crate) operations: u64,
+    /// Fops that arrived at the bricks.
+    pub(crate) requests: u64,
+    /// File bytes that rgfs copied in user space, per byte read; it counts them itself.
+    pub(crate) copied: Option<f64>,
 }
 
 const TIME_LIMIT: Duration = Duration::from_secs(1800);
@@ -140,16 +145,20 @@ fn directory(mount: &Mount) -> PathBuf {
 }
 
 fn measure(volume: &dyn Mountable, client: Client, row: Workload) -> Result<Sample> {
-    let mount = volume.mount(client, "bench")?;
+    let mut mount = volume.mount(client, "bench")?;
+    let bricks = volume.brick_ids()?;
     let directory = directory(&mount);
     std::fs::create_dir_all(&directory)?;
     row.prepare(&directory).with_context(|| format!("{client}: preparing {}", row.title()))?;
 
+    statedump::arrived(&bricks)?;
     let cpu_before = mount.cpu_time()?;
     let start = Instant::now();
     let operations = row.run(&directory).with_context(|| format!("{client}: {}", row.title()))?;
     let wall = start.elapsed();
     let cpu = mount.cpu_time()?.saturating_sub(cpu_before);
+    let requests = statedump::arrived(&bricks)?.values().sum();
+    let copied = if client == Client::Rgfs { copied_per_byte(mount.process().id()) } else { None };
     mount.unmount()?;
     say(&format!(
         "  {:26} {:14} {:8.3} s wall  {:8.3} s cpu",
@@ -158,5 +167,13 @@ fn measure(volume: &dyn Mountable, client: Client, row: Workload) -> Result<Samp
         wall.as_secs_f64(),
         cpu.as_secs_f64()
     ));
-    Ok(Sample { client, workload: row, wall, cpu, operations })
+    Ok(Sample { client, workload: row, wall, cpu, operations, requests, copied })
+}
+
+/// None if nothing was read, or if this rgfs does not count.
+fn copied_per_byte(id: u32) -> Option<f64> {
+    let dump = statedump::take(id).ok()?;
+    let read = statedump::counter(&dump.text, "fuse.bytes-read").ok()?;
+    let copied = statedump::counter(&dump.text, "fuse.bytes-copied").ok()?;
+    (read > 0).then(|| copied as f64 / read as f64)
 }

@@ -1,7 +1,6 @@
 //! From samples to the table in docs/PERFORMANCE.md.
 
 use std::fs;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use support::client::Client;
@@ -24,44 +23,62 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     }
 }
 
-/// Medians of wall time (seconds) and of CPU per operation (microseconds).
-fn medians(samples: &[Sample], client: Client, row: Workload) -> Option<(f64, f64)> {
-    let of = |figure: fn(&Sample) -> f64| {
-        median(samples.iter().filter(|sample| sample.client == client && sample.workload == row).map(figure).collect())
-    };
-    let per_operation = |sample: &Sample| micros(sample.cpu) / sample.operations.max(1) as f64;
-    Some((of(|sample| sample.wall.as_secs_f64())?, of(per_operation)?))
+/// The medians of one row with one client.
+struct Figures {
+    /// Seconds.
+    wall: f64,
+    /// Microseconds of CPU per operation.
+    cpu: f64,
+    /// Fops at the bricks per operation.
+    requests: f64,
+    /// Bytes copied per byte read, where that is known.
+    copied: Option<f64>,
 }
 
-fn micros(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e6
+impl Figures {
+    fn of(samples: &[Sample], client: Client, row: Workload) -> Option<Self> {
+        let ours = || samples.iter().filter(|sample| sample.client == client && sample.workload == row);
+        let per_operation = |sample: &Sample, value: f64| value / sample.operations.max(1) as f64;
+        Some(Self {
+            wall: median(ours().map(|sample| sample.wall.as_secs_f64()).collect())?,
+            cpu: median(ours().map(|sample| per_operation(sample, sample.cpu.as_secs_f64() * 1e6)).collect())?,
+            requests: median(ours().map(|sample| per_operation(sample, sample.requests as f64)).collect())?,
+            copied: median(ours().filter_map(|sample| sample.copied).collect()),
+        })
+    }
 }
 
 /// The table as markdown. Ratios are rgfs to C: below 1 is faster, or cheaper.
 pub(crate) fn table(samples: &[Sample], rows: &[Workload]) -> String {
     let mut text = String::from(
-        "| row | C wall (s) | rgfs wall (s) | wall ratio | C CPU per op (µs) | rgfs CPU per op (µs) | CPU ratio |\n\
-         |---|---|---|---|---|---|---|\n",
+        "| row | C wall (s) | rgfs wall (s) | wall ratio | C CPU per op (µs) | rgfs CPU per op (µs) | CPU ratio \
+         | C fops per op | rgfs fops per op | rgfs bytes copied per byte read |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
     );
     for &row in rows {
-        let c = medians(samples, Client::C, row);
-        let ours = medians(samples, Client::Rgfs, row);
-        let show =
-            |value: Option<f64>, digits: usize| value.map_or("-".to_owned(), |value| format!("{value:.digits$}"));
-        let ratio = |pick: fn((f64, f64)) -> f64| match (c, ours) {
-            (Some(c), Some(ours)) => Some(pick(ours) / pick(c)),
-            _ => None,
+        let c = Figures::of(samples, Client::C, row);
+        let ours = Figures::of(samples, Client::Rgfs, row);
+        let show = |figures: &Option<Figures>, pick: fn(&Figures) -> f64, digits: usize| {
+            figures.as_ref().map_or("-".to_owned(), |figures| format!("{:.digits$}", pick(figures)))
         };
-        text += &format!(
-            "| {} | {} | {} | {} | {} | {} | {} |\n",
-            row.title(),
-            show(c.map(|figures| figures.0), 3),
-            show(ours.map(|figures| figures.0), 3),
-            show(ratio(|figures| figures.0), 2),
-            show(c.map(|figures| figures.1), 1),
-            show(ours.map(|figures| figures.1), 1),
-            show(ratio(|figures| figures.1), 2),
-        );
+        let ratio = |pick: fn(&Figures) -> f64| match (&c, &ours) {
+            (Some(c), Some(ours)) => format!("{:.2}", pick(ours) / pick(c)),
+            _ => "-".to_owned(),
+        };
+        let copied = ours.as_ref().and_then(|figures| figures.copied);
+        let cells = [
+            row.title().to_owned(),
+            show(&c, |figures| figures.wall, 3),
+            show(&ours, |figures| figures.wall, 3),
+            ratio(|figures| figures.wall),
+            show(&c, |figures| figures.cpu, 1),
+            show(&ours, |figures| figures.cpu, 1),
+            ratio(|figures| figures.cpu),
+            show(&c, |figures| figures.requests, 2),
+            show(&ours, |figures| figures.requests, 2),
+            copied.map_or("-".to_owned(), |copied| format!("{copied:.2}")),
+        ];
+        text += &format!("| {} |\n", cells.join(" | "));
     }
     text
 }
