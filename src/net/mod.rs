@@ -13,6 +13,7 @@ pub mod endpoint;
 pub mod outgoing;
 pub mod pool;
 mod router;
+pub mod relay;
 pub mod slot;
 pub mod stream;
 #[cfg(test)]
