@@ -12,8 +12,8 @@ pub mod connection;
 pub mod endpoint;
 pub mod outgoing;
 pub mod pool;
-mod router;
 pub mod relay;
+mod router;
 pub mod slot;
 pub mod stream;
 #[cfg(test)]
