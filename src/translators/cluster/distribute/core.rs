@@ -210,15 +210,26 @@ impl Core {
         task::spawn(async move { core.ask_usage().await });
     }
 
+    /// Asks one child that has just come up for its space, in the background.
+    pub(super) fn ask_usage_of(self: &Arc<Self>, index: usize) {
+        let core = self.clone();
+        task::spawn(async move { core.ask(&[index]).await });
+    }
+
     /// Asks all children for their space.
     pub(super) async fn ask_usage(&self) {
+        self.ask(&self.by_name).await;
+    }
+
+    async fn ask(&self, which: &[usize]) {
         let context = Context { pid: INTERNAL_PID, ..Context::internal() };
         let root = Loc::inode(Inode::known(Gfid::ROOT, rgfs_protocol::FileType::Directory));
         let raw = Dict::empty().with(keys::IGNORE_DEEM_STATFS, Value::Int(1));
-        let replies = join_all(self.children.iter().map(|child| child.statfs(&context, &root, raw.clone()))).await;
+        let asks = which.iter().map(|index| self.child(*index).statfs(&context, &root, raw.clone()));
+        let replies = join_all(asks).await;
         let mut known = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
-        for (slot, reply) in known.of.iter_mut().zip(replies) {
-            if let Ok(reply) = reply {
+        for (index, reply) in which.iter().zip(replies) {
+            if let (Some(slot), Ok(reply)) = (known.of.get_mut(*index), reply) {
                 *slot = Some(Usage::new(&reply.statfs));
             }
         }

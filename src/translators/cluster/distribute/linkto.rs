@@ -40,11 +40,18 @@ pub fn guarded_unlink_xdata() -> Dict {
     Dict::empty().with(keys::UNLINK_ONLY_LINKTO, Value::Int(1)).with(keys::NOT_WHEN_OPEN, Value::Int(1))
 }
 
-/// Removes the marks of a migration (sticky and setgid on a regular file) from what the user sees.
+/// Sticky and setgid on a regular file: rebalance moves it. Or a user likes it so.
+const MIGRATION_MARKS: u32 = 0o3000;
+
+/// True when the file may be on the move; only its linkto xattr tells.
+pub fn has_migration_marks(stat: &Iatt) -> bool {
+    stat.file_type() == FileType::Regular && stat.mode & MIGRATION_MARKS == MIGRATION_MARKS
+}
+
+/// Removes the marks of a migration from what the user sees.
 pub fn strip_migration_marks(stat: &mut Iatt) {
-    const MARKS: u32 = 0o3000;
-    if stat.file_type() == FileType::Regular && stat.mode & MARKS == MARKS {
-        stat.mode &= !MARKS;
+    if has_migration_marks(stat) {
+        stat.mode &= !MIGRATION_MARKS;
     }
 }
 

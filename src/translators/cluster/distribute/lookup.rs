@@ -132,7 +132,9 @@ impl Core {
     /// The file is there: remembers it and shows it as users see it.
     pub(super) fn found(&self, loc: &Loc, cached: usize, mut reply: LookupReply) -> LookupReply {
         self.remember_file(&loc.inode, cached);
-        linkto::strip_migration_marks(&mut reply.stat);
+        if reply.xdata.contains(keys::LINKTO) {
+            linkto::strip_migration_marks(&mut reply.stat);
+        }
         super::merge::normalise_directory(&mut reply.postparent);
         reply
     }

@@ -101,6 +101,25 @@ impl Distribute {
         if self.is_spread(inode) { Ok(self.core.child(0)) } else { self.of_file(context, inode).await }
     }
 
+    /// Hides the marks of a migration, if they are that: a user may have set the same bits, and the C client hides those
+    /// too. Only files with such bits cost a further round.
+    async fn unmark<const N: usize>(
+        &self,
+        context: &Context,
+        child: &Arc<dyn Translator>,
+        inode: &Arc<Inode>,
+        stats: [&mut Iatt; N],
+    ) {
+        if self.core.only().is_some() || !stats.iter().any(|stat| linkto::has_migration_marks(stat)) {
+            return;
+        }
+        let loc = Loc::inode(inode.clone());
+        let moving = child.getxattr(&core::as_root(context), &loc, Some(keys::LINKTO), Dict::NULL).await;
+        if moving.is_ok_and(|reply| reply.dict.contains(keys::LINKTO)) {
+            stats.into_iter().for_each(linkto::strip_migration_marks);
+        }
+    }
+
     /// True for a directory on several children.
     fn is_spread(&self, inode: &Inode) -> bool {
         self.core.only().is_none() && (inode.is_dir() || self.core.directory(inode).is_some())
@@ -155,8 +174,9 @@ impl Translator for Distribute {
         if self.is_spread(&loc.inode) {
             return self.core.stat_directory(context, Directory::Loc(loc), xdata).await;
         }
-        let mut reply = self.of_file(context, &loc.inode).await?.stat(context, loc, xdata).await?;
-        linkto::strip_migration_marks(&mut reply.stat);
+        let child = self.of_file(context, &loc.inode).await?;
+        let mut reply = child.stat(context, loc, xdata).await?;
+        self.unmark(context, child, &loc.inode, [&mut reply.stat]).await;
         Ok(reply)
     }
 
@@ -164,8 +184,9 @@ impl Translator for Distribute {
         if self.is_spread(&fd.inode) {
             return self.core.stat_directory(context, Directory::Fd(fd), xdata).await;
         }
-        let mut reply = self.of_file(context, &fd.inode).await?.fstat(context, fd, xdata).await?;
-        linkto::strip_migration_marks(&mut reply.stat);
+        let child = self.of_file(context, &fd.inode).await?;
+        let mut reply = child.fstat(context, fd, xdata).await?;
+        self.unmark(context, child, &fd.inode, [&mut reply.stat]).await;
         Ok(reply)
     }
 
@@ -473,7 +494,10 @@ impl Translator for Distribute {
         if self.is_spread(&loc.inode) {
             return self.core.setattr_directory(context, Directory::Loc(loc), stat, valid, xdata).await;
         }
-        self.of_file(context, &loc.inode).await?.setattr(context, loc, stat, valid, xdata).await.map(shown)
+        let child = self.of_file(context, &loc.inode).await?;
+        let mut reply = child.setattr(context, loc, stat, valid, xdata).await?;
+        self.unmark(context, child, &loc.inode, [&mut reply.pre, &mut reply.post]).await;
+        Ok(reply)
     }
 
     async fn fsetattr(
@@ -487,7 +511,10 @@ impl Translator for Distribute {
         if self.is_spread(&fd.inode) {
             return self.core.setattr_directory(context, Directory::Fd(fd), stat, valid, xdata).await;
         }
-        self.of_file(context, &fd.inode).await?.fsetattr(context, fd, stat, valid, xdata).await.map(shown)
+        let child = self.of_file(context, &fd.inode).await?;
+        let mut reply = child.fsetattr(context, fd, stat, valid, xdata).await?;
+        self.unmark(context, child, &fd.inode, [&mut reply.pre, &mut reply.post]).await;
+        Ok(reply)
     }
 
     async fn fallocate(

@@ -4,13 +4,16 @@
 
 use std::sync::Arc;
 
-use rgfs_protocol::{Dict, FileType, Value};
+use rgfs_protocol::{Dict, Errno, FileType, Value};
 
 use super::core::{Core, DirectoryState};
 use super::{keys, linkto};
 use crate::reply::{EntryPlus, ReaddirReply, ReaddirpReply};
 use crate::translators::cluster::join_all;
 use crate::{Context, Fd, FopError, FopResult, Inode, Loc};
+
+/// Listings in a row that hold nothing for users, after which a brick is taken for mad.
+const MAX_BATCHES: u32 = 1 << 20;
 
 impl Core {
     pub(super) async fn opendir(
@@ -57,7 +60,7 @@ impl Core {
         let last = self.children.len() - 1;
         let (mut index, mut cookie) = self.cookies.decode(offset);
         let mut failure: Option<FopError> = None;
-        loop {
+        for _ in 0..MAX_BATCHES {
             let listing = match self.child(index).readdirp(context, fd, size, cookie, xdata.clone()).await {
                 Ok(listing) => listing,
                 // The names of a subvolume that is away are left out, as in the C client.
@@ -93,6 +96,7 @@ impl Core {
                 };
             }
         }
+        Err(self.error(Errno::EIO, "list a directory").with_detail("a child's listing goes on for ever"))
     }
 
     /// An entry of subvolume `at` as users see it; `None` when it is not for them.

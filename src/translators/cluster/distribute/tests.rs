@@ -495,6 +495,28 @@ fn attributes_and_xattrs_of_directories_are_on_all_bricks() {
 }
 
 #[test]
+fn bits_that_a_user_sets_are_not_taken_for_a_migration() {
+    let cluster = Cluster::new(2);
+    let directory = cluster.mkdir(&cluster.root, "d").0.unwrap();
+    let name = cluster.name_at("/d", 0, 0);
+    let loc = Loc::inode(cluster.create(&directory, &name).0.unwrap());
+    let modes = |cluster: &Cluster| {
+        let loc = loc.clone();
+        let entry = Loc::entry(directory.clone(), name.clone(), Inode::fresh());
+        let (modes, _) = cluster.run(|context, top| async move {
+            let stat = Iatt { mode: 0o3644, ..Iatt::default() };
+            let set = top.setattr(&context, &loc, &stat, 1, Dict::NULL).await.unwrap().post.mode;
+            let seen = top.stat(&context, &loc, Dict::NULL).await.unwrap().stat.mode;
+            [set, seen, top.lookup(&context, &entry, Dict::NULL).await.unwrap().stat.mode]
+        });
+        modes
+    };
+    assert_eq!(modes(&cluster), [0o103_644; 3]);
+    cluster.bricks[0].put_xattr(&format!("/d/{name}"), keys::LINKTO, Some(b"v-client-1\0"));
+    assert_eq!(modes(&cluster), [0o100_644; 3]);
+}
+
+#[test]
 fn a_brick_that_is_away_hides_nothing_as_absent() {
     let cluster = Cluster::new(2);
     let directory = cluster.mkdir(&cluster.root, "d").0.unwrap();
