@@ -165,3 +165,37 @@ async fn waiting_ends_at_the_deadline() {
     assert_eq!(live.wait_ready(Instant::now()).await, Status::Connecting);
     assert_eq!(live.bricks(), "one-client-0: up");
 }
+
+#[tokio::test]
+async fn a_brick_that_refuses_connections_is_named() {
+    // Nobody listens on this port once the listener is gone.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let text = format!(
+        "volume lonely type protocol/client option remote-host 127.0.0.1 option remote-port {port} \
+         option remote-subvolume /brick end-volume"
+    );
+    let live = LiveGraph::build(&graph(&text), &environment()).unwrap();
+    match live.wait_ready(Instant::now() + Duration::from_secs(60)).await {
+        Status::Down(why) => {
+            assert!(why.starts_with("lonely: ") && why.contains(&format!("127.0.0.1:{port}")), "{why}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_volfile_of_glusterd_comes_to_life_whole() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let here = format!("remote-host 127.0.0.1\n    option remote-port {port}");
+    let text = fixture("parallel-readdir.vol").replace("remote-host i-server1", &here);
+    let live = LiveGraph::build(&graph(&text), &environment()).unwrap();
+    assert_eq!(live.leaves().len(), 3);
+    match live.wait_ready(Instant::now() + Duration::from_secs(60)).await {
+        Status::Down(why) => {
+            for brick in ["prd-client-0: ", "prd-client-1: ", "prd-client-2: "] {
+                assert!(why.contains(brick), "{why}");
+            }
+        }
+        other => panic!("{other:?}"),
+    }
+}
