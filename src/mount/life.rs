@@ -1,8 +1,7 @@
 //! A mount from the command line to the last request.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::bring_up::bring_up;
@@ -11,8 +10,9 @@ use super::failure::{EXIT_ENDED, EXIT_FAILED, Failure};
 use super::fetch::{Fetched, fetch};
 use super::logging::Log;
 use super::options::MountOptions;
+use super::pid_file::{self, PidFile};
 use super::signals::{Signal, Signals};
-use super::{fuse_options, kernel_mount, mount_point, pid_file};
+use super::{fuse_options, kernel_mount, mount_point};
 use crate::fuse::{self, FileSystem};
 use crate::graph::LiveGraph;
 use crate::net::Network;
@@ -77,8 +77,8 @@ pub(super) struct Life {
     pub(super) graph: LiveGraph,
     pub(super) file_system: Arc<FileSystem>,
     pub(super) started: Instant,
-    // Locked as long as it is open.
-    _pid_file: Option<File>,
+    // Taken by whoever ends the life, for a process that exits drops nothing.
+    pid_file: Mutex<Option<PidFile>>,
 }
 
 /// A life that serves the kernel.
@@ -111,7 +111,17 @@ impl Life {
         let volfile = fetch(&options.volfile, &network, deadline)?;
         let graph = bring_up(&options, &volfile, &network, deadline)?;
         let file_system = FileSystem::new(graph.top().clone(), fuse_options::for_fuse(&options));
-        Ok(Life { options, mount_point, log, volfile, network, graph, file_system, started, _pid_file: pid_file })
+        Ok(Life {
+            options,
+            mount_point,
+            log,
+            volfile,
+            network,
+            graph,
+            file_system,
+            started,
+            pid_file: Mutex::new(pid_file),
+        })
     }
 
     /// Mounts, and begins to serve requests and signals.
@@ -192,10 +202,7 @@ impl Life {
     }
 
     fn clean_up(&self) {
-        if let Some(path) = &self.options.pid_file {
-            // It may be gone already; nobody is left to care.
-            let _ = std::fs::remove_file(path);
-        }
+        drop(self.pid_file.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 

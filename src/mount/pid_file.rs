@@ -2,21 +2,36 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, fcntl_lock};
 
-/// Writes the process id to `path` and locks it. The lock lasts until the returned file is closed.
+/// A pid file of this process. Dropping it removes it.
+#[derive(Debug)]
+pub struct PidFile {
+    path: PathBuf,
+    // Locked as long as it is open.
+    _file: File,
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        // It may be gone already; nobody is left to care.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Writes the process id to `path` and locks it.
 ///
 /// # Errors
 /// The file cannot be written, or another process holds its lock.
-pub fn write(path: &Path) -> io::Result<File> {
+pub fn write(path: &Path) -> io::Result<PidFile> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
     fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive)
         .map_err(|error| io::Error::new(io::Error::from(error).kind(), "another process holds its lock"))?;
     file.set_len(0)?;
     writeln!(file, "{}", std::process::id())?;
-    Ok(file)
+    Ok(PidFile { path: path.to_owned(), _file: file })
 }
 
 #[cfg(test)]
@@ -28,7 +43,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pid");
         std::fs::write(&path, "a longer text that was there before").unwrap();
-        let _file = write(&path).unwrap();
+        let file = write(&path).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+        drop(file);
+        assert!(!path.exists());
     }
 }

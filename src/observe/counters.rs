@@ -1,6 +1,7 @@
 //! What a connection counts, per fop: requests, bytes, waiting and answer times. Fed by `net::connection` without a lock,
 //! read by statedumps, io-stats and tests.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -43,6 +44,16 @@ pub struct ConnectionCounters {
     pub writes: AtomicU64,
     /// System calls that read from the socket.
     pub reads: AtomicU64,
+}
+
+impl fmt::Display for FopCounters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (requests, failures) = (get(&self.requests), get(&self.failures));
+        let (bytes_out, bytes_in) = (get(&self.bytes_out), get(&self.bytes_in));
+        write!(f, "requests={requests} failures={failures} bytes-out={bytes_out} bytes-in={bytes_in}")?;
+        write!(f, " queued: {}; answered: {}", self.queued, self.answered)
+    }
 }
 
 impl Default for ConnectionCounters {
@@ -89,6 +100,18 @@ impl ConnectionCounters {
         let counters = self.slot(slot);
         counters.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
         counters.answered.record(time);
+    }
+
+    /// Lines for a statedump: one for each fop that was asked for, and the totals.
+    pub fn dump(&self, out: &mut dyn FnMut(&str, &dyn fmt::Display)) {
+        let totals =
+            [("connections", &self.connections), ("bytes-copied", &self.copied), ("socket-writes", &self.writes)];
+        for (name, counter) in totals.into_iter().chain([("socket-reads", &self.reads)]) {
+            out(name, &counter.load(Ordering::Relaxed));
+        }
+        for (name, counters) in self.used() {
+            out(&format!("fop.{name}"), counters);
+        }
     }
 
     /// No answer will come.

@@ -10,6 +10,7 @@ use super::link::{Channel, FopCall, FopFuture, Link};
 use crate::context::Context;
 use crate::error::FopResult;
 use crate::event::EventSource;
+use crate::observe::ConnectionCounters;
 
 /// Something that carries fops to a brick: a connection that everybody uses, or one that is still being set up.
 pub trait Caller: Send + Sync {
@@ -30,6 +31,11 @@ pub trait Brick: Caller + 'static {
 
     /// Number of the connection that serves fops now; `None` while there is none.
     fn generation(&self) -> Option<u64>;
+
+    /// What it counted; a brick in memory counts nothing.
+    fn counters(&self) -> Option<&ConnectionCounters> {
+        None
+    }
 
     /// Sends a fop whose answer nobody wants; see [`Link::send`].
     fn send(&self, context: &Context, call: FopCall, encode: impl FnOnce(&mut Encoder));
@@ -54,6 +60,10 @@ impl Brick for Link {
 
     fn generation(&self) -> Option<u64> {
         Link::generation(self)
+    }
+
+    fn counters(&self) -> Option<&ConnectionCounters> {
+        Some(Link::counters(self))
     }
 
     fn send(&self, context: &Context, call: FopCall, encode: impl FnOnce(&mut Encoder)) {

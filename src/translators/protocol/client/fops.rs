@@ -43,6 +43,9 @@ impl<B: Brick> Translator for Client<B> {
         out("generation", &self.link.generation().unwrap_or_default());
         out("open_fds", &self.fds.lock().unwrap_or_else(std::sync::PoisonError::into_inner).len());
         out("posix_locks", &self.locks().len());
+        if let Some(counters) = self.link.counters() {
+            counters.dump(out);
+        }
     }
 
     async fn lookup(&self, context: &Context, loc: &Loc, xdata: Dict) -> FopResult<LookupReply> {
