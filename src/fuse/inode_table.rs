@@ -72,6 +72,23 @@ impl Node {
         }
     }
 
+    /// Notes attributes that came beside an answer about something in this directory (`postparent`). Answers overtake each
+    /// other, so older ones are left out.
+    pub fn note_beside(&self, stat: &Iatt, seen: Instant) {
+        let mut state = self.state();
+        if stat.gfid == self.gfid() && state.attributes.is_none_or(|(known, _)| known.ctime <= stat.ctime) {
+            state.attributes = Some((*stat, seen));
+        }
+    }
+
+    /// Something in this directory was changed through this mount. Without attributes none are known any more.
+    pub fn note_inside(&self, stat: &Iatt, seen: Instant) {
+        if stat.gfid != self.gfid() {
+            self.state().attributes = None;
+        }
+        self.note_beside(stat, seen);
+    }
+
     /// An open file of the node; `writable` ones first when asked so.
     pub fn open_fd(&self, writable: bool) -> Option<Arc<Fd>> {
         let state = self.state();

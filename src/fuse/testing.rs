@@ -112,6 +112,20 @@ impl MemoryVolume {
         state.objects.get_mut(&gfid).ok_or_else(|| self.error(Errno::ENOENT))
     }
 
+    /// An object that still has a name.
+    fn living<'a>(&self, state: &'a mut State, gfid: Gfid) -> FopResult<&'a mut Object> {
+        let object = self.object(state, gfid)?;
+        if object.stat.nlink == 0 { Err(self.error(Errno::ENOENT)) } else { Ok(object) }
+    }
+
+    /// The content of a directory changed.
+    fn touch(&self, state: &mut State, gfid: Gfid) -> FopResult<Iatt> {
+        let now = state.now();
+        let stat = &mut self.object(state, gfid)?.stat;
+        (stat.mtime, stat.ctime) = (now, now);
+        Ok(*stat)
+    }
+
     fn named(&self, state: &mut State, loc: &Loc) -> FopResult<Gfid> {
         let parent = state.objects.get(&loc.parent_gfid()).ok_or_else(|| self.error(Errno::ESTALE))?;
         parent.children.get(&loc.name).copied().ok_or_else(|| self.error(Errno::ENOENT))
@@ -128,13 +142,15 @@ impl MemoryVolume {
         }
         self.object(&mut state, loc.parent_gfid())?.children.insert(loc.name.clone(), gfid);
         state.make(gfid, mode, context);
-        Ok((gfid, EntryReply { stat: state.objects[&gfid].stat, ..EntryReply::default() }))
+        let postparent = self.touch(&mut state, loc.parent_gfid())?;
+        Ok((gfid, EntryReply { stat: state.objects[&gfid].stat, postparent, ..EntryReply::default() }))
     }
 
     fn change(&self, fop: &'static str, gfid: Gfid, edit: impl FnOnce(&mut Object, Time)) -> FopResult<PrePostReply> {
         let mut state = self.begin(fop)?;
         let now = state.now();
-        let object = self.object(&mut state, gfid)?;
+        let by_name = matches!(fop, "truncate" | "setattr" | "setxattr");
+        let object = if by_name { self.living(&mut state, gfid)? } else { self.object(&mut state, gfid)? };
         let pre = object.stat;
         edit(object, now);
         object.stat.size = object.data.len() as u64;
@@ -167,11 +183,12 @@ impl MemoryVolume {
             return Err(self.error(Errno::ENOTEMPTY));
         }
         object.stat.nlink -= 1;
-        if object.stat.nlink == 0 || is_dir {
+        if is_dir {
             state.objects.remove(&gfid);
         }
         self.object(&mut state, loc.parent_gfid())?.children.remove(&loc.name);
-        Ok(RemoveReply::default())
+        let postparent = self.touch(&mut state, loc.parent_gfid())?;
+        Ok(RemoveReply { postparent, ..RemoveReply::default() })
     }
 }
 
@@ -246,17 +263,14 @@ impl Translator for MemoryVolume {
     async fn lookup(&self, _: &Context, loc: &Loc, _: Dict) -> FopResult<LookupReply> {
         let mut state = self.begin("lookup")?;
         let gfid = if loc.parent.is_some() { self.named(&mut state, loc)? } else { loc.gfid() };
-        let stat = self.object(&mut state, gfid)?.stat;
-        Ok(LookupReply { stat, ..LookupReply::default() })
+        let stat = self.living(&mut state, gfid)?.stat;
+        let postparent = state.objects.get(&loc.parent_gfid()).map(|parent| parent.stat).unwrap_or_default();
+        Ok(LookupReply { stat, postparent, ..LookupReply::default() })
     }
 
     async fn stat(&self, _: &Context, loc: &Loc, _: Dict) -> FopResult<StatReply> {
         let mut state = self.begin("stat")?;
-        let object = self.object(&mut state, loc.gfid())?;
-        if object.stat.nlink == 0 {
-            return Err(self.error(Errno::ENOENT));
-        }
-        Ok(StatReply { stat: object.stat, ..StatReply::default() })
+        Ok(StatReply { stat: self.living(&mut state, loc.gfid())?.stat, ..StatReply::default() })
     }
 
     async fn fstat(&self, _: &Context, fd: &Arc<Fd>, _: Dict) -> FopResult<StatReply> {
@@ -280,7 +294,7 @@ impl Translator for MemoryVolume {
 
     async fn readlink(&self, _: &Context, loc: &Loc, _: u32, _: Dict) -> FopResult<ReadlinkReply> {
         let mut state = self.begin("readlink")?;
-        let target = self.object(&mut state, loc.gfid())?.target.clone();
+        let target = self.living(&mut state, loc.gfid())?.target.clone();
         Ok(ReadlinkReply { target, ..ReadlinkReply::default() })
     }
 
@@ -326,9 +340,11 @@ impl Translator for MemoryVolume {
         self.object(&mut state, old.parent_gfid())?.children.remove(&old.name);
         let replaced = self.object(&mut state, new.parent_gfid())?.children.insert(new.name.clone(), gfid);
         if let Some(replaced) = replaced {
-            state.objects.remove(&replaced);
+            self.object(&mut state, replaced)?.stat.nlink -= 1;
         }
-        Ok(RenameReply { stat: state.objects[&gfid].stat, ..RenameReply::default() })
+        let post_old_parent = self.touch(&mut state, old.parent_gfid())?;
+        let post_new_parent = self.touch(&mut state, new.parent_gfid())?;
+        Ok(RenameReply { stat: state.objects[&gfid].stat, post_old_parent, post_new_parent, ..RenameReply::default() })
     }
 
     async fn link(&self, _: &Context, old: &Loc, new: &Loc, _: Dict) -> FopResult<EntryReply> {
@@ -366,7 +382,7 @@ impl Translator for MemoryVolume {
 
     async fn open(&self, _: &Context, loc: &Loc, flags: i32, _: &Arc<Fd>, _: Dict) -> FopResult<Dict> {
         let mut state = self.begin("open")?;
-        let object = self.object(&mut state, loc.gfid())?;
+        let object = self.living(&mut state, loc.gfid())?;
         if flags & libc::O_TRUNC != 0 {
             object.data.clear();
             object.stat.size = 0;
@@ -422,7 +438,7 @@ impl Translator for MemoryVolume {
 
     async fn opendir(&self, _: &Context, loc: &Loc, _: &Arc<Fd>, _: Dict) -> FopResult<Dict> {
         let mut state = self.begin("opendir")?;
-        self.object(&mut state, loc.gfid()).map(|_| Dict::NULL)
+        self.living(&mut state, loc.gfid()).map(|_| Dict::NULL)
     }
 
     async fn fsyncdir(&self, _: &Context, _: &Arc<Fd>, _: bool, _: Dict) -> FopResult<Dict> {
@@ -461,7 +477,7 @@ impl Translator for MemoryVolume {
 
     async fn access(&self, _: &Context, loc: &Loc, _: u32, _: Dict) -> FopResult<Dict> {
         let mut state = self.begin("access")?;
-        self.object(&mut state, loc.gfid()).map(|_| Dict::NULL)
+        self.living(&mut state, loc.gfid()).map(|_| Dict::NULL)
     }
 
     async fn setxattr(&self, _: &Context, loc: &Loc, dict: Dict, _: u32, _: Dict) -> FopResult<Dict> {
@@ -477,7 +493,7 @@ impl Translator for MemoryVolume {
     async fn getxattr(&self, _: &Context, loc: &Loc, name: Option<&str>, _: Dict) -> FopResult<XattrReply> {
         let mut state = self.begin("getxattr")?;
         let mut dict = Dict::empty();
-        for (key, value) in &self.object(&mut state, loc.gfid())?.xattrs {
+        for (key, value) in &self.living(&mut state, loc.gfid())?.xattrs {
             if name.is_none_or(|name| name == key) {
                 dict.set(key.clone(), Value::Ptr(value.clone()));
             }
@@ -487,7 +503,7 @@ impl Translator for MemoryVolume {
 
     async fn removexattr(&self, _: &Context, loc: &Loc, name: &str, _: Dict) -> FopResult<Dict> {
         let mut state = self.begin("removexattr")?;
-        let removed = self.object(&mut state, loc.gfid())?.xattrs.remove(name);
+        let removed = self.living(&mut state, loc.gfid())?.xattrs.remove(name);
         removed.map(|_| Dict::NULL).ok_or_else(|| self.error(Errno::ENODATA))
     }
 

@@ -9,7 +9,7 @@ use super::super::caller;
 use super::super::inode_table::{Node, ROOT};
 use super::super::page_cache::Version;
 use super::privileges::without_privileges;
-use super::{Attributed, Caller, FileSystem, is_gone, on_inode, stale};
+use super::{Attributed, Caller, FRESH, FileSystem, is_gone, on_inode, stale};
 use crate::reply::PrePostReply;
 use crate::{Context, FopResult};
 
@@ -76,9 +76,24 @@ impl FileSystem {
     /// # Errors
     /// Those of stat(2).
     pub async fn getattr(&self, caller: &Caller, nodeid: u64, handle: Option<u64>) -> FopResult<Attributed> {
-        let (context, node) = (self.context(caller), self.node(nodeid, "getattr")?);
+        let node = self.node(nodeid, "getattr")?;
+        if let Some(known) = self.recent_directory(&node) {
+            return Ok(known);
+        }
+        let context = self.context(caller);
         let stat = self.fetch_attributes(&context, &node, handle).await?;
         Ok(self.attributed(&node, &stat))
+    }
+
+    /// Attributes of a directory as a change or lookup in it just brought them. The kernel asks after each change, to
+    /// check the next one; that would be a round trip per created or removed file. What it gets ages from when it came.
+    /// Not for files: concurrent writes are answered in any order, and an older size would cut a file off.
+    fn recent_directory(&self, node: &Node) -> Option<Attributed> {
+        let (stat, seen) = node.state().attributes.filter(|(stat, _)| stat.is_dir())?;
+        let age = seen.elapsed();
+        let mut known = self.attributed(node, &stat);
+        known.ttl = known.ttl.checked_sub(age).filter(|left| !left.is_zero() && age < FRESH)?;
+        Some(known)
     }
 
     /// Asks the translators for a node's attributes and notes them.

@@ -53,6 +53,7 @@ impl FileSystem {
                 Ok(reply) if reply.stat.gfid == known.gfid() => {
                     let node = self.table.link(&known.inode, &reply.stat, Instant::now());
                     self.table.name(&node, directory.nodeid, name);
+                    directory.note_beside(&reply.postparent, Instant::now());
                     return Ok((node, reply.stat));
                 }
                 // The name leads elsewhere now: as if it had never been known.
@@ -69,6 +70,7 @@ impl FileSystem {
         }
         let node = self.table.link(&inode, &reply.stat, Instant::now());
         self.table.name(&node, directory.nodeid, name);
+        directory.note_beside(&reply.postparent, Instant::now());
         Ok((node, reply.stat))
     }
 
@@ -110,7 +112,7 @@ impl FileSystem {
         let seen = Instant::now();
         let node = self.table.link(inode, &reply.stat, seen);
         self.table.name(&node, directory.nodeid, name);
-        directory.note(&reply.postparent, seen);
+        directory.note_inside(&reply.postparent, seen);
         let entry = self.entry(&node, &reply.stat, seen);
         Ok((node, entry))
     }
@@ -207,7 +209,7 @@ impl FileSystem {
         let seen = Instant::now();
         let linked = self.table.link(&node.inode, &reply.stat, seen);
         self.table.name(&linked, directory.nodeid, &new_name);
-        directory.note(&reply.postparent, seen);
+        directory.note_inside(&reply.postparent, seen);
         Ok(self.entry(&linked, &reply.stat, seen))
     }
 
@@ -281,7 +283,7 @@ impl FileSystem {
         let reply = result?;
         // Names and times of what is left have changed.
         node.state().attributes = None;
-        directory.note(&reply.postparent, Instant::now());
+        directory.note_inside(&reply.postparent, Instant::now());
         Ok(())
     }
 
@@ -310,7 +312,10 @@ impl FileSystem {
                 return Err(self.error(Errno::EINVAL, "rename"));
             }
             RenameMode::NoReplace => {
-                return self.rename_by_link(&context, &node, &old, &new_directory, &new_name).await;
+                self.rename_by_link(&context, &node, &old, &new_directory, &new_name).await?;
+                old_directory.state().attributes = None;
+                new_directory.state().attributes = None;
+                return Ok(());
             }
         }
         let target = match self.resolve(&context, &new_directory, &new_name).await {
@@ -331,8 +336,8 @@ impl FileSystem {
         }
         self.table.name(&node, new_parent, &new_name);
         node.note(&reply.stat, seen);
-        old_directory.note(&reply.post_old_parent, seen);
-        new_directory.note(&reply.post_new_parent, seen);
+        old_directory.note_inside(&reply.post_old_parent, seen);
+        new_directory.note_inside(&reply.post_new_parent, seen);
         Ok(())
     }
 
