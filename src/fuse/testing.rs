@@ -508,19 +508,21 @@ impl Translator for MemoryVolume {
     }
 
     async fn fgetxattr(&self, context: &Context, fd: &Arc<Fd>, name: Option<&str>, _: Dict) -> FopResult<XattrReply> {
-        let cancelled = {
+        let cancelled: Vec<Held> = {
             let mut state = self.begin("fgetxattr")?;
             let wanted = name.unwrap_or_default();
-            let at = state.locks.iter().position(|held| {
+            let is_meant = |held: &Held| {
                 held.waiter.is_some()
                     && held.gfid == fd.gfid()
                     && held.pid == context.pid
                     && super::locks::cancel_name(&held.flock) == wanted
-            });
-            at.map(|at| state.locks.remove(at))
+            };
+            let (cancelled, kept) = std::mem::take(&mut state.locks).into_iter().partition(is_meant);
+            state.locks = kept;
+            cancelled
         };
-        let count = usize::from(cancelled.is_some());
-        if let Some(waiter) = cancelled.and_then(|held| held.waiter) {
+        let count = cancelled.len();
+        for waiter in cancelled.into_iter().filter_map(|held| held.waiter) {
             let _ = waiter.send(Err(self.error(Errno::EINTR)));
         }
         let mut dict = Dict::empty();

@@ -14,6 +14,10 @@ use super::{Caller, FileSystem};
 use crate::reply::LkReply;
 use crate::{Context, Fd, FopResult, Translator, task};
 
+/// A brick knows waiting locks by pid and range. Callers that share a pid (`client-pid`, another pid namespace) may have
+/// theirs cancelled on behalf of another; they ask again, so often.
+const FOREIGN_CANCELS: usize = 100;
+
 /// How the wait for a lock ended.
 enum Wait {
     Answered(FopResult<LkReply>),
@@ -61,10 +65,15 @@ impl FileSystem {
             self.top.lk(&context, &file.fd, LkCmd::SetLk, flock, Dict::NULL).await?;
             return Ok(());
         };
-        match wait_for_lock(self.top.clone(), context, file.fd.clone(), flock, &interrupt).await {
-            Wait::Answered(answer) => answer.map(|_| ()),
-            Wait::Abandoned => Err(self.error(Errno::EINTR, "setlkw")),
+        for _ in 0..FOREIGN_CANCELS {
+            let wait = wait_for_lock(self.top.clone(), context.clone(), file.fd.clone(), flock.clone(), &interrupt);
+            match wait.await {
+                Wait::Answered(Err(error)) if error.errno == Errno::EINTR && interrupt.rounds() == 0 => {}
+                Wait::Answered(answer) => return answer.map(|_| ()),
+                Wait::Abandoned => break,
+            }
         }
+        Err(self.error(Errno::EINTR, "setlkw"))
     }
 }
 

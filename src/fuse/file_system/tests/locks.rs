@@ -75,3 +75,24 @@ fn a_killed_waiter_gets_away_and_a_late_grant_is_returned() {
         assert_eq!(volume.locks(), (0, 0), "granted to nobody, and returned");
     });
 }
+
+#[test]
+fn a_wait_that_was_cancelled_for_somebody_else_goes_on() {
+    let (volume, fs) = volume(Options::default());
+    run(async {
+        let (_, opened) = create(&fs, "a", 0o644).await;
+        let handle = opened.handle;
+        fs.setlk(&ME, handle, 1, whole(LockType::Write), None).await.unwrap();
+        let signalled = Arc::new(Interrupt::default());
+        let first = fs.setlk(&ME, handle, 2, whole(LockType::Write), Some(Arc::default()));
+        let second = fs.setlk(&ME, handle, 3, whole(LockType::Write), Some(signalled.clone()));
+        let tell = async {
+            signalled.tell();
+            tokio::task::yield_now().await;
+            fs.setlk(&ME, handle, 1, whole(LockType::Unlock), None).await
+        };
+        let (first, second, unlocked) = tokio::join!(first, second, tell);
+        assert!(first.is_ok() && second.is_err() && unlocked.is_ok());
+        assert_eq!(volume.locks(), (1, 0));
+    });
+}

@@ -5,7 +5,7 @@ mod listings;
 mod locks;
 mod names;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,8 +15,8 @@ use super::*;
 use crate::fuse::testing::MemoryVolume;
 
 const ROOT: u64 = 1;
-const ME: Caller = Caller { uid: 0, gid: 0, pid: 0, unique: 1 };
-const USER: Caller = Caller { uid: 1000, gid: 1000, pid: 0, unique: 2 };
+static ME: LazyLock<Caller> = LazyLock::new(Caller::default);
+static USER: LazyLock<Caller> = LazyLock::new(|| Caller { uid: 1000, gid: 1000, ..Caller::default() });
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
