@@ -65,8 +65,6 @@ struct Settings {
     strict_locks: bool,
     /// Bricks never see `O_DIRECT`.
     filter_direct: bool,
-    /// Supplementary groups go along; off where bricks look them up themselves (`server.manage-gids`).
-    send_gids: bool,
 }
 
 impl Settings {
@@ -77,7 +75,6 @@ impl Settings {
             // Off in the C client: then the brick demands aligned offsets and sizes of programs that opened a file
             // with O_DIRECT, which their own kernel did not.
             filter_direct: boolean("filter-O_DIRECT", true)?,
-            send_gids: boolean("send-gids", true)?,
         })
     }
 }
@@ -194,12 +191,7 @@ impl<B: Brick> Client<B> {
 
     /// Sends a fop; the answer is still bytes.
     fn send<F: Fop>(&self, context: &Context, call: FopCall, request: &F) -> B::Answer {
-        let encode = |encoder: &mut _| request.encode(encoder);
-        if self.options.send_gids {
-            return self.link.fop(context, call, encode);
-        }
-        let context = Context { groups: Arc::from([context.gid]), ..context.clone() };
-        self.link.fop(&context, call, encode)
+        self.link.fop(context, call.sized(request.encoded_len()), |encoder| request.encode(encoder))
     }
 
     fn error(&self, errno: Errno, procedure: Procedure) -> FopError {

@@ -143,7 +143,7 @@ impl Brick for Memory {
     }
 }
 
-const SETTINGS: Settings = Settings { strict_locks: false, filter_direct: true, send_gids: true };
+const SETTINGS: Settings = Settings { strict_locks: false, filter_direct: true };
 const GFID: Gfid = Gfid([7; 16]);
 
 fn file() -> Arc<Inode> {
@@ -358,17 +358,6 @@ async fn a_failed_layout_check_is_told_to_distribute() {
     let loc = Loc::entry(Inode::known(Gfid::ROOT, FileType::Directory), "d", Inode::fresh());
     let error = client.mkdir(&owner(1), &loc, 0o755, 0, Dict::NULL).await.unwrap_err();
     assert_eq!((error.errno, error.detail.as_deref()), (Errno::EIO, Some(PREOP_FAILED)));
-}
-
-#[tokio::test]
-async fn groups_stay_here_where_bricks_look_them_up() {
-    for (send_gids, expected) in [(true, vec![5, 6]), (false, vec![100])] {
-        let brick = Memory::new();
-        let client = Client::over(brick.clone(), Settings { send_gids, ..SETTINGS });
-        let context = Context { gid: 100, groups: Arc::from([5, 6]), ..owner(1) };
-        client.stat(&context, &Loc::inode(file()), Dict::NULL).await.unwrap();
-        assert_eq!(brick.calls()[0].0.groups.to_vec(), expected);
-    }
 }
 
 #[tokio::test]
