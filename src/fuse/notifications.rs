@@ -47,6 +47,8 @@ const QUEUE: usize = 4096;
 const PRUNE_BATCH: usize = 4096;
 /// The least time between two prunings, so that names that the kernel cannot forget do not keep us busy.
 const PRUNE_PAUSE: Duration = Duration::from_millis(200);
+/// How often the table is looked at when there is nothing to tell.
+const IDLE_TICK: Duration = Duration::from_secs(1);
 
 /// Where notifications are left for the thread.
 #[derive(Debug)]
@@ -104,7 +106,7 @@ fn tell(
     pruning: &AtomicBool,
 ) {
     loop {
-        let result = match receiver.recv_timeout(Duration::from_secs(5)) {
+        let result = match receiver.recv_timeout(IDLE_TICK) {
             Ok(Notification::Entry(directory, name)) => kernel.invalidate_entry(directory, OsStr::from_bytes(&name)),
             Ok(Notification::Inode(nodeid)) => kernel.invalidate_inode(nodeid),
             Ok(Notification::Prune) => {
@@ -115,8 +117,15 @@ fn tell(
                 pruning.store(false, Ordering::Release);
                 Ok(())
             }
-            Err(RecvTimeoutError::Timeout) if table.strong_count() > 0 => Ok(()),
-            Err(_) => return,
+            Err(RecvTimeoutError::Timeout) => {
+                // What came in while the last pruning ran asked for none.
+                let Some(table) = table.upgrade() else { return };
+                if limit != 0 && table.len() > limit {
+                    prune(kernel, &table, limit);
+                }
+                Ok(())
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
         };
         if let Err(error) = result {
             tracing::debug!(%error, "the kernel did not take a notification");
