@@ -72,6 +72,7 @@ pub enum Space<'a> {
 pub struct Framer<B: Buffers> {
     buffers: B,
     limit: usize,
+    chunk: usize,
     shared: BytesMut,
     own: Option<Own<B::Buffer>>,
     pieces: Option<Pieces>,
@@ -95,7 +96,9 @@ struct Pieces {
 impl<B: Buffers> Framer<B> {
     /// A framer at the start of a stream, for records of at most `limit` bytes.
     pub fn new(buffers: B, limit: usize) -> Self {
-        Framer { buffers, limit, shared: BytesMut::new(), own: None, pieces: None, copied: 0 }
+        // Who expects only small records needs no large buffer for them.
+        let chunk = SHARED.min((limit + 4).next_power_of_two());
+        Framer { buffers, limit, chunk, shared: BytesMut::new(), own: None, pieces: None, copied: 0 }
     }
 
     /// Bytes of record bodies that were moved in memory after they were received, headers of large records aside.
@@ -115,10 +118,10 @@ impl<B: Buffers> Framer<B> {
             Some(length) if length <= SMALL => (4 + length).saturating_sub(have).max(1),
             _ => HEAD.saturating_sub(have).max(4),
         };
-        let wanted = if large_awaited { rest } else { rest.max(SHARED / 4) };
+        let wanted = if large_awaited { rest } else { rest.max(self.chunk / 4) };
         if self.shared.capacity() - have < wanted {
             let before = self.shared.as_ptr();
-            self.shared.reserve(SHARED.max(wanted));
+            self.shared.reserve(self.chunk.max(wanted));
             if before != self.shared.as_ptr() {
                 self.copied += have.saturating_sub(HEAD) as u64;
             }

@@ -6,7 +6,9 @@
 //! - [`pool`]: buffers for large records, used again and again;
 //! - [`slot`]: where an answer waits for its caller;
 //! - [`outgoing`]: requests on their way into the socket;
-//! - [`connection`] and `router`: calls out, answers and callbacks in.
+//! - [`connection`] and `router`: calls out, answers and callbacks in;
+//! - [`volfile`]: fetching the volfile, and hearing that it changed;
+//! - [`volfile_server`]: serving volfiles from a directory.
 
 pub mod connection;
 pub mod endpoint;
@@ -19,6 +21,8 @@ pub mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod threads;
+pub mod volfile;
+pub mod volfile_server;
 
 pub use connection::{CallError, Connection};
 pub use endpoint::Endpoint;
