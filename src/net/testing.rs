@@ -99,6 +99,14 @@ pub(crate) fn pair(handle: &Handle, settings: Settings) -> (Connection, Peer<std
     (Connection::start(handle, stream, settings), Peer { stream: theirs })
 }
 
+/// A loopback port where nobody listens, and nobody else can begin to while the socket is kept.
+pub(crate) fn refusing_port() -> (socket2::Socket, u16) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+    (socket, port)
+}
+
 /// Runs a future on this thread until it is done, or fails the test.
 pub(crate) fn wait<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
     let (sender, receiver) = std::sync::mpsc::channel();

@@ -8,7 +8,7 @@ use std::thread;
 use rgfs_protocol::old_dict::OldDict;
 
 use super::*;
-use crate::net::testing::{Incoming, PATIENCE, Peer, wait};
+use crate::net::testing::{Incoming, PATIENCE, Peer, refusing_port, wait};
 
 fn listen() -> (TcpListener, Endpoint) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -56,8 +56,8 @@ fn server(listener: TcpListener, reply: GetspecReply) -> thread::JoinHandle<Byte
 
 #[test]
 fn the_first_server_that_answers_decides() {
-    let (dead, dead_endpoint) = listen();
-    drop(dead);
+    let (_nobody, port) = refusing_port();
+    let dead_endpoint = Endpoint::tcp("127.0.0.1", port);
     let (listener, endpoint) = listen();
     let mut good = reply(6, 2, "volumejunk");
     good.xdata.set_text("cluster.brick-vol-servers", "other:24007 ");
@@ -99,6 +99,8 @@ fn silent_and_strange_servers() {
     assert_eq!(error, expected);
     drop(silent);
 
+    let (_nobody, port) = refusing_port();
+    let endpoint = Endpoint::tcp("127.0.0.1", port);
     let error = try_fetch(&[&endpoint], "vol", PATIENCE).map(|_| ()).unwrap_err();
     assert!(error.ends_with(&format!("{endpoint}: connection refused")), "{error}");
 

@@ -16,7 +16,7 @@ use rgfs_protocol::{Gfid, Iatt};
 use super::*;
 use crate::event::{Event, Status};
 use crate::graph::testing::{environment, volume};
-use crate::net::testing::{PATIENCE, Peer, wait};
+use crate::net::testing::{PATIENCE, Peer, refusing_port, wait};
 
 const LOOKUP: u32 = 27;
 const OPEN: u32 = 11;
@@ -233,7 +233,7 @@ fn a_brick_that_refuses_says_why() {
 
 #[test]
 fn nobody_there_and_somebody_silent() {
-    let port = Brick::new().port();
+    let (_nobody, port) = refusing_port();
     let setup = Setup::new(port, &[]);
     assert_eq!(setup.status(), Status::Down(format!("test: 127.0.0.1:{port}: connection refused").into()));
 
