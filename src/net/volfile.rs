@@ -182,7 +182,7 @@ impl Management {
         let settings = Settings {
             peer: server.to_string().into(),
             // The C client does not ping volfile servers either; keepalive finds those that are gone.
-            timing: Timing { ping: Duration::ZERO, frame: request.per_server },
+            timing: Timing { ping: Duration::ZERO, ..Timing::default() },
             counters: Arc::default(),
             callbacks: Arc::new(move |callback| {
                 if callback == Callback::FetchSpec {
