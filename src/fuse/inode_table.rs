@@ -287,7 +287,8 @@ impl InodeTable {
         let at = ages.len().saturating_sub(limit).min(ages.len() - 1);
         let (_, threshold, _) = ages.select_nth_unstable(at);
         let threshold = *threshold;
-        let mut oldest = Vec::new();
+        // With a directory the kernel forgets all that it knows in it: not while there is something else to forget.
+        let (mut oldest, mut directories) = (Vec::new(), Vec::new());
         for node in self.by_nodeid.iter() {
             if oldest.len() >= limit {
                 break;
@@ -299,10 +300,13 @@ impl InodeTable {
             if state.opened.is_empty()
                 && let Some(name) = &state.name
             {
-                oldest.push(name.clone());
+                let list = if node.inode.is_dir() { &mut directories } else { &mut oldest };
+                if list.len() < limit {
+                    list.push(name.clone());
+                }
             }
         }
-        oldest
+        if oldest.is_empty() { directories } else { oldest }
     }
 
     fn preferred(&self, gfid: Gfid) -> u64 {
