@@ -12,6 +12,7 @@ pub mod mount_options;
 pub mod request;
 pub mod spec;
 pub mod values;
+pub mod volfile_server;
 
 /// Answer of `--version`. Scripts take the second word for the version of GlusterFS that is spoken.
 pub const VERSION_LINE: &str = concat!("glusterfs 10.3 (rgfs ", env!("CARGO_PKG_VERSION"), ", a native client)");
@@ -37,6 +38,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> i32 {
             texts.remove(0);
             mount_helper::run(&texts)
         }
+        Some("volfile-server") => volfile_server::run(&texts[1..]).map_or_else(|refused| refuse(&refused), |()| 0),
         Some("completions") => {
             documents::completions(&texts[1..], &mut std::io::stdout()).map_or_else(|r| refuse(&r), |()| 0)
         }

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::bring_up::bring_up;
 use super::daemon::{self, Reporter, Role};
 use super::failure::{EXIT_ENDED, EXIT_FAILED, Failure};
@@ -16,6 +18,7 @@ use super::{fuse_options, kernel_mount, mount_point};
 use crate::fuse::{self, FileSystem};
 use crate::graph::LiveGraph;
 use crate::net::Network;
+use crate::net::volfile::Subscription;
 
 /// How long programs may keep files open after SIGTERM has taken the mount away.
 const LINGER: Duration = Duration::from_secs(1);
@@ -74,6 +77,8 @@ pub(super) struct Life {
     pub(super) log: Log,
     pub(super) volfile: Fetched,
     pub(super) network: Network,
+    // Hears of changes as long as it is there.
+    _subscription: Option<Subscription>,
     pub(super) graph: LiveGraph,
     pub(super) file_system: Arc<FileSystem>,
     pub(super) started: Instant,
@@ -108,8 +113,12 @@ impl Life {
         let pid_file = options.pid_file.as_ref().map(write).transpose()?;
         let mount_point = mount_point::prepare(&options.mount_point)?;
         let network = Network::start(NETWORK_THREADS).map_err(|error| Failure::io("network threads", error))?;
-        let volfile = fetch(&options.volfile, &network, deadline)?;
+        let mut volfile = fetch(&options.volfile, &network, deadline)?;
         let graph = bring_up(&options, &volfile, &network, deadline)?;
+        let subscription = volfile.link.take().map(|(fetched, request)| {
+            let text = volfile.text.clone();
+            fetched.subscribe(&network, request, move |now| log_change(&text, &now))
+        });
         let file_system = FileSystem::new(graph.top().clone(), fuse_options::for_fuse(&options));
         Ok(Life {
             options,
@@ -117,6 +126,7 @@ impl Life {
             log,
             volfile,
             network,
+            _subscription: subscription,
             graph,
             file_system,
             started,
@@ -193,10 +203,7 @@ impl Life {
             tracing::error!("reopening the log: {error}");
         }
         match fetch(&self.options.volfile, &self.network, Instant::now() + self.options.mount_timeout) {
-            Ok(fetched) if fetched.text == self.volfile.text => tracing::info!("no change in volfile"),
-            Ok(_) => {
-                tracing::warn!("the volfile changed; this mount goes on with the one that it began with: mount anew")
-            }
+            Ok(fetched) => log_change(&self.volfile.text, &fetched.text),
             Err(failure) => tracing::warn!("fetching the volfile: {failure}"),
         }
     }
@@ -218,6 +225,14 @@ impl Mounted {
         }
         self.life.clean_up();
         EXIT_ENDED
+    }
+}
+
+fn log_change(before: &Bytes, now: &Bytes) {
+    if before == now {
+        tracing::info!("no change in volfile");
+    } else {
+        tracing::warn!("the volfile changed; this mount goes on with the one that it began with: mount anew");
     }
 }
 
