@@ -71,6 +71,8 @@ pub struct ServerError {
     pub reason: String,
     /// The server answered: there is no sense in asking another one.
     pub answered: bool,
+    /// The errno with which it refused.
+    pub errno: Option<Errno>,
 }
 
 impl fmt::Display for ServerError {
@@ -176,6 +178,7 @@ impl Management {
             server: server.clone(),
             reason: error.to_string(),
             answered: false,
+            errno: None,
         })?;
         let news = Arc::new(Notify::new());
         let told = news.clone();
@@ -194,7 +197,8 @@ impl Management {
     }
 
     async fn getspec(&self, request: &FetchRequest, deadline: Instant) -> Result<(Bytes, Vec<Endpoint>), ServerError> {
-        let error = |reason: String, answered| ServerError { server: self.server.clone(), reason, answered };
+        let error =
+            |reason: String, answered| ServerError { server: self.server.clone(), reason, answered, errno: None };
         let lost = |failure: CallError| match failure {
             CallError::Disconnected(cause) => {
                 let cause = cause.strip_prefix(&format!("{}: ", self.server)).unwrap_or(&cause).to_owned();
@@ -222,7 +226,10 @@ impl Management {
                 let others = reply.servers().into_iter().take(MAX_SERVERS);
                 Ok((volfile, others.map(|text| Endpoint::parse(text, DEFAULT_PORT)).collect()))
             }
-            None => Err(error(refusal(&reply, request.volume(), &self.server), true)),
+            None => {
+                let refused = error(refusal(&reply, request.volume(), &self.server), true);
+                Err(ServerError { errno: Some(Errno::from_wire(reply.op_errno)), ..refused })
+            }
         }
     }
 }
