@@ -56,6 +56,9 @@ fn bucket(microseconds: u64) -> usize {
 impl fmt::Display for Histogram {
     /// `count=3 mean=12µs p50<16µs p99<32µs | <16µs:2 <32µs:1`, empty buckets left out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.count() == 0 {
+            return f.write_str("count=0");
+        }
         let (mean, half, most) = (self.mean(), self.quantile(50, 100), self.quantile(99, 100));
         write!(f, "count={} mean={mean:?} p50<{half:?} p99<{most:?}", self.count())?;
         let mut separator = " |";
@@ -86,6 +89,7 @@ mod tests {
     fn figures() {
         let histogram = Histogram::default();
         assert_eq!((histogram.mean(), histogram.quantile(99, 100)), (Duration::ZERO, Duration::ZERO));
+        assert_eq!(histogram.to_string(), "count=0");
         for microseconds in [10, 10, 10, 1000] {
             histogram.record(Duration::from_micros(microseconds));
         }
