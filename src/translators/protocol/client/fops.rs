@@ -230,8 +230,13 @@ impl<B: Brick> Translator for Client<B> {
         // close(2) ends the owner's locks on the file, whatever the brick says.
         self.locks().release_owner(gfid, &context.lock_owner);
         let remote = remote?;
+        if xdata.is_empty() && !self.locks().may_be_locked(gfid) {
+            return Ok(Dict::NULL);
+        }
         let request = request::Flush { gfid, fd: remote.number, xdata };
-        Ok(self.call_on(context, remote, request).await?.xdata)
+        let reply = self.call_on(context, remote, request).await?;
+        self.locks().flushed(gfid);
+        Ok(reply.xdata)
     }
 
     async fn fsync(&self, context: &Context, fd: &Arc<Fd>, datasync: bool, xdata: Dict) -> FopResult<PrePostReply> {

@@ -38,10 +38,20 @@ fn last_byte(flock: &Flock) -> u64 {
     }
 }
 
-/// All posix locks held on one brick.
+/// All posix locks held on one brick, and the inodes on which the brick may know one.
 #[derive(Debug, Default)]
 pub(super) struct LockTable {
     inodes: HashMap<Gfid, Vec<Held>>,
+    asked: HashMap<Gfid, Asked>,
+}
+
+/// Requests for locks of an inode.
+#[derive(Debug, Default)]
+struct Asked {
+    /// Without an answer yet.
+    pending: usize,
+    /// One ended in a way that leaves open whether the brick granted it.
+    unknown: bool,
 }
 
 impl LockTable {
@@ -66,6 +76,33 @@ impl LockTable {
             left.push(Held { owner: owner.clone(), kind: flock.kind, start, end, pid: flock.pid, fd });
         }
         self.put(gfid, left);
+    }
+
+    /// A request for a lock leaves for the brick.
+    pub(super) fn ask(&mut self, gfid: Gfid) {
+        self.asked.entry(gfid).or_default().pending += 1;
+    }
+
+    /// A request for a lock ended; `known` when it is certain what the brick did.
+    pub(super) fn answered(&mut self, gfid: Gfid, known: bool) {
+        if let Some(asked) = self.asked.get_mut(&gfid) {
+            asked.pending = asked.pending.saturating_sub(1);
+            asked.unknown |= !known;
+        }
+    }
+
+    /// Whether the brick may know a lock of this client on the inode. If not, a FLUSH has nothing to do there: dropping
+    /// the owner's locks is all that bricks do for it (`posix.c:pl_flush`).
+    pub(super) fn may_be_locked(&self, gfid: Gfid) -> bool {
+        self.asked.contains_key(&gfid)
+    }
+
+    /// The brick answered a FLUSH: the inode is as if never locked, unless somebody else holds or wants a lock.
+    pub(super) fn flushed(&mut self, gfid: Gfid) {
+        let idle = self.asked.get(&gfid).is_some_and(|asked| asked.pending == 0 && !asked.unknown);
+        if idle && !self.inodes.contains_key(&gfid) {
+            self.asked.remove(&gfid);
+        }
     }
 
     /// FLUSH released everything that `owner` had on the inode.
@@ -162,6 +199,30 @@ mod tests {
         assert!(table.of_fd(GFID, 7).is_empty());
         table.release_fd(GFID, 8);
         assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn only_a_flush_after_the_last_lock_ends_the_need_for_flushes() {
+        let mut table = LockTable::default();
+        let (one, two) = (LockOwner::from_fuse(1), LockOwner::from_fuse(2));
+        assert!(!table.may_be_locked(GFID));
+        for owner in [&one, &two] {
+            table.ask(GFID);
+            assert!(table.may_be_locked(GFID), "the brick may have granted it already");
+            table.answered(GFID, true);
+            table.apply(GFID, 1, owner, &flock(Write, 0, 10));
+        }
+        for (owner, needed) in [(&one, true), (&two, false)] {
+            table.release_owner(GFID, owner);
+            table.flushed(GFID);
+            assert_eq!(table.may_be_locked(GFID), needed);
+        }
+        table.ask(GFID);
+        table.flushed(GFID);
+        assert!(table.may_be_locked(GFID), "a request is on its way");
+        table.answered(GFID, false);
+        table.flushed(GFID);
+        assert!(table.may_be_locked(GFID), "nobody knows what became of it");
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub struct Client<B: Brick = Link> {
     me: Weak<Self>,
     next_fd: AtomicU64,
     fds: Mutex<HashMap<u64, Weak<RemoteFd<B>>>>,
-    locks: Mutex<LockTable>,
+    locks: Arc<Mutex<LockTable>>,
 }
 
 /// Options of the volume section that concern fops.
@@ -159,7 +159,7 @@ impl<B: Brick> Client<B> {
             me: me.clone(),
             next_fd: AtomicU64::new(1),
             fds: Mutex::default(),
-            locks: Mutex::default(),
+            locks: Arc::default(),
         })
     }
 

@@ -2,11 +2,11 @@
 //! can be given up, and then nothing stays locked.
 
 use std::future::Future;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rgfs_protocol::fops::{Procedure, request};
 use rgfs_protocol::types::{Flock, LkCmd, LockType};
-use rgfs_protocol::{Dict, Errno};
+use rgfs_protocol::{Dict, Errno, Gfid};
 use tokio::sync::oneshot;
 
 use super::brick::Brick;
@@ -69,9 +69,14 @@ impl<B: Brick> Client<B> {
             call = call.waiting();
         }
         let request = request::Lk { gfid: remote.gfid, fd: remote.number, cmd, kind: flock.kind, flock, xdata };
+        let asked = Asking::new(self.locks.clone(), remote.gfid);
         let answer = self.send(context, call, &request);
         let name = self.link.name().clone();
-        async move { read_reply::<request::Lk>(&name, answer.await?).map(LkReply::from) }
+        async move {
+            let reply = read_reply::<request::Lk>(&name, answer.await?).map(LkReply::from);
+            asked.answered();
+            reply
+        }
     }
 
     /// Notes a grant. One of a connection that is gone by now is none.
@@ -161,6 +166,30 @@ impl<B: Brick> Client<B> {
         if let Err(error) = self.call_on(context, remote, request).await {
             tracing::warn!(gfid = %remote.gfid, "a waiting lock request could not be cancelled: {error}");
         }
+    }
+}
+
+/// A request for a lock that has no answer yet. Dropped without one, nobody knows what the brick did.
+struct Asking {
+    locks: Arc<Mutex<LockTable>>,
+    gfid: Gfid,
+    known: bool,
+}
+
+impl Asking {
+    fn new(locks: Arc<Mutex<LockTable>>, gfid: Gfid) -> Self {
+        locks.lock().unwrap_or_else(PoisonError::into_inner).ask(gfid);
+        Asking { locks, gfid, known: false }
+    }
+
+    fn answered(mut self) {
+        self.known = true;
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.locks.lock().unwrap_or_else(PoisonError::into_inner).answered(self.gfid, self.known);
     }
 }
 
