@@ -111,7 +111,7 @@ fn with_file(sandbox: &Sandbox, path: &Path, words: &[&str]) -> Result<()> {
 fn refused_by_address() {
     scenario(|sandbox| {
         let cluster = StaticCluster::start_with(sandbox, 1, &["auth.addr.brick.reject *"])?;
-        with_file(sandbox, &cluster.volfile_directory().join("glusterfs.vol"), &["i-server1", "denied"])
+        with_file(sandbox, &cluster.volfile_directory().join("glusterfs.vol"), &["i-server1", "refuse"])
     });
 }
 

@@ -24,6 +24,9 @@ pub struct ServerArguments {
     /// Where to listen
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:24007")]
     pub listen: SocketAddr,
+    /// A brick that shares the port: connections that do not ask for a volfile are relayed to it
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub brick: Option<SocketAddr>,
     /// Log level: TRACE, DEBUG, INFO, WARNING, ERROR, CRITICAL or NONE [INFO]
     #[arg(long, short = 'L', value_name = "LEVEL", value_parser = values::log_level)]
     pub log_level: Option<LevelFilter>,
@@ -57,7 +60,7 @@ pub fn run(arguments: &[String]) -> Result<(), Refused> {
                 _ = interrupt.recv() => {}
             }
         };
-        serve(listener, arguments.directory, ended).await
+        serve(listener, arguments.directory, arguments.brick, ended).await
     });
     served.map_err(failed(format!("serving {place}")))
 }

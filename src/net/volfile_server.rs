@@ -27,6 +27,8 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::relay::{asks_for_volfile, relay};
+
 /// Most clients at a time; one mount keeps one connection.
 const MAX_CLIENTS: usize = 4096;
 
@@ -56,19 +58,26 @@ const MAX_FILES: usize = 65_536;
 
 struct Server {
     directory: PathBuf,
+    /// Peers that do not come for a volfile are handed to this brick.
+    brick: Option<SocketAddr>,
     busy: Semaphore,
 }
 
 /// Serves the volfiles of `directory` to whoever connects to `listener`, until `shutdown` is done. Must run on a tokio
-/// runtime with I/O and time.
+/// runtime with I/O and time. With a `brick` the port is the brick's too: whoever does not begin with GETSPEC is relayed to it.
 ///
 /// # Errors
 /// When the directory cannot be read or the listener cannot be used.
-pub async fn serve(listener: TcpListener, directory: PathBuf, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    directory: PathBuf,
+    brick: Option<SocketAddr>,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     std::fs::read_dir(&directory)?;
-    let server = Arc::new(Server { directory, busy: Semaphore::new(MAX_BUSY) });
+    let server = Arc::new(Server { directory, brick, busy: Semaphore::new(MAX_BUSY) });
     let (changed, changes) = watch::channel(());
     // Dropping the set, when this returns, ends its tasks.
     let mut tasks = JoinSet::new();
@@ -99,7 +108,13 @@ pub async fn serve(listener: TcpListener, directory: PathBuf, shutdown: impl Fut
 /// Serves one client until it leaves.
 async fn attend(server: Arc<Server>, stream: TcpStream, peer: SocketAddr, changes: watch::Receiver<()>) {
     tracing::debug!(%peer, "connected");
-    match converse(&server, stream, changes).await {
+    let attended = async {
+        match server.brick {
+            Some(brick) if !asks_for_volfile(&stream).await? => relay(stream, brick).await,
+            _ => converse(&server, stream, changes).await,
+        }
+    };
+    match attended.await {
         Ok(()) => tracing::debug!(%peer, "left"),
         Err(error) => tracing::info!(%peer, %error, "dropped"),
     }
@@ -354,7 +369,7 @@ mod tests {
         let network = Network::start(1).unwrap();
         let directory = directory.to_owned();
         network.handle().spawn(async move {
-            serve(listener, directory, async {
+            serve(listener, directory, None, async {
                 let _ = stopped.await;
             })
             .await
