@@ -27,8 +27,9 @@ fn nothing_is_copied(sandbox: &Sandbox, bricks: usize) -> Result<()> {
     ensure!(fs::read(mount.join("small"))? == content[..700]);
 
     let dump = statedump::take(mount.process().id())?;
-    let (bytes, copied) =
-        (statedump::counter(&dump.text, "fuse.bytes-read")?, statedump::counter(&dump.text, "fuse.bytes-copied")?);
+    let bytes = statedump::counter(&dump.text, "fuse.bytes-read")?;
+    // What the FUSE side copied, and what the connections to the bricks did.
+    let copied = statedump::counter(&dump.text, "fuse.bytes-copied")? + statedump::counter(&dump.text, "bytes-copied")?;
     println!("{bytes} bytes read, {copied} copied");
     ensure!(bytes >= SIZE as u64, "only {bytes} bytes are counted as read");
     ensure!(copied == 0, "{copied} of {bytes} bytes were copied in user space");

@@ -67,6 +67,8 @@ impl Statedump {
         let path = directory.join(format!("glusterdump.{pid}.dump.{epoch}"));
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
         file.write_all(self.text.as_bytes())?;
+        // As in the C client's dumps: who waits for a dump sees that it is whole.
+        writeln!(file, "\nDUMP-END-TIME: {epoch}")?;
         Ok(path)
     }
 }

@@ -174,6 +174,7 @@ fn measure(volume: &dyn Mountable, client: Client, row: Workload) -> Result<Samp
 fn copied_per_byte(id: u32) -> Option<f64> {
     let dump = statedump::take(id).ok()?;
     let read = statedump::counter(&dump.text, "fuse.bytes-read").ok()?;
-    let copied = statedump::counter(&dump.text, "fuse.bytes-copied").ok()?;
+    let copied = statedump::counter(&dump.text, "fuse.bytes-copied").ok()?
+        + statedump::counter(&dump.text, "bytes-copied").ok()?;
     (read > 0).then(|| copied as f64 / read as f64)
 }
