@@ -156,6 +156,7 @@ fn a_lost_lock_is_never_pretended() {
         file.write_all_at(b"ours", 0)?;
         file.sync_all()?;
         fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        cluster.bricks[0].prepare()?;
 
         // While rgfs sleeps the brick restarts and the other client gets the lock.
         mount.process().signal(Signal::STOP)?;
