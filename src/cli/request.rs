@@ -19,7 +19,7 @@ const DEFAULT_VOLFILE: &str = "/etc/glusterfs/glusterfs.vol";
 /// Key that is asked for when no volume is named: a static volfile server answers with its `glusterfs.vol`.
 const DEFAULT_KEY: &str = "glusterfs";
 /// How long mounting may take by default.
-const MOUNT_TIMEOUT: Duration = Duration::from_secs(10);
+const MOUNT_TIMEOUT: Duration = Duration::from_secs(9);
 /// Internal client that root squashing leaves alone (`GF_CLIENT_PID_NO_ROOT_SQUASH`).
 const NO_ROOT_SQUASH_PID: i32 = -4;
 
@@ -298,7 +298,7 @@ mod tests {
         assert_eq!(options.display_name, "i-server1:glusterfs");
         assert_eq!(options.log.file.as_deref(), Some(Path::new("/var/log/glusterfs/home-gfs.log")));
         assert!(options.daemonize);
-        assert_eq!(options.mount_timeout, Duration::from_secs(10));
+        assert_eq!(options.mount_timeout, Duration::from_secs(9));
     }
 
     #[test]

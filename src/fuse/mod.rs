@@ -9,6 +9,7 @@
 //! GlusterFS client shows as `st_ino` (the low half of the gfid) and takes another one if that is in use by another gfid;
 //! the generation is made of the other half.
 
+mod absent;
 pub mod attributes;
 pub mod caller;
 pub mod counters;

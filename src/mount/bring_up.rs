@@ -37,7 +37,7 @@ pub(super) fn bring_up(
         match live.wait_ready(deadline).await {
             Status::Up => look_up_root(&live, options, deadline).await,
             Status::Down(why) => Err(Failure::new(format!("no brick can be used: {why}"))),
-            Status::Refused(why) => Err(Failure::new(format!("the bricks refuse access: {why}"))),
+            Status::Refused(why) => Err(Failure::new(format!("access denied: {why}"))),
             Status::Connecting => Err(Failure::new(format!("bricks: {}; {}", live.bricks(), given_up(options)))),
         }
     })?;

@@ -190,7 +190,7 @@ impl FileSystem {
         } else if plus {
             let fresh = found.inode.clone().unwrap_or_else(Inode::fresh);
             let node = self.table.link(&fresh, &found.stat, since);
-            self.table.name(&node, directory.node.nodeid, &name);
+            self.name(&node, directory.node.nodeid, &name);
             ino = node.nodeid;
             entry = Some(self.entry(&node, &found.stat, since));
         } else {

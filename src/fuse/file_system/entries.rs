@@ -36,7 +36,10 @@ impl FileSystem {
         let directory = self.node(parent, "lookup")?;
         match self.find(&context, &directory, &name).await {
             Ok((node, stat)) => Ok(Some(self.entry(&node, &stat, Instant::now()))),
-            Err(error) if error.errno == Errno::ENOENT && !self.options.negative_timeout.is_zero() => Ok(None),
+            Err(error) if error.errno == Errno::ENOENT => {
+                self.absent.note(parent, name, Instant::now());
+                if self.options.negative_timeout.is_zero() { Err(error) } else { Ok(None) }
+            }
             Err(error) => Err(error),
         }
     }
@@ -52,7 +55,7 @@ impl FileSystem {
             match self.top.lookup(context, &loc, Dict::NULL).await {
                 Ok(reply) if reply.stat.gfid == known.gfid() => {
                     let node = self.table.link(&known.inode, &reply.stat, Instant::now());
-                    self.table.name(&node, directory.nodeid, name);
+                    self.name(&node, directory.nodeid, name);
                     directory.note_beside(&reply.postparent, Instant::now());
                     return Ok((node, reply.stat));
                 }
@@ -69,9 +72,16 @@ impl FileSystem {
             return Err(self.error(Errno::EIO, "lookup").with_detail("an answer without attributes"));
         }
         let node = self.table.link(&inode, &reply.stat, Instant::now());
-        self.table.name(&node, directory.nodeid, name);
+        self.name(&node, directory.nodeid, name);
         directory.note_beside(&reply.postparent, Instant::now());
         Ok((node, reply.stat))
+    }
+
+    /// Notes that `name` in the directory `parent` is a name of `node`.
+    pub(super) fn name(&self, node: &Node, parent: u64, name: &Bytes) {
+        self.table.name(node, parent, name);
+        // Whatever was said before: it is there now.
+        self.absent.take(parent, name, Instant::now());
     }
 
     async fn find_dots(&self, context: &Context, directory: &Node, name: &Bytes) -> FopResult<(Arc<Node>, Iatt)> {
@@ -111,7 +121,7 @@ impl FileSystem {
         }
         let seen = Instant::now();
         let node = self.table.link(inode, &reply.stat, seen);
-        self.table.name(&node, directory.nodeid, name);
+        self.name(&node, directory.nodeid, name);
         directory.note_inside(&reply.postparent, seen);
         let entry = self.entry(&node, &reply.stat, seen);
         Ok((node, entry))
@@ -208,7 +218,7 @@ impl FileSystem {
         let reply = self.link_node(&context, &node, &directory, &new_name).await.map_err(stale)?;
         let seen = Instant::now();
         let linked = self.table.link(&node.inode, &reply.stat, seen);
-        self.table.name(&linked, directory.nodeid, &new_name);
+        self.name(&linked, directory.nodeid, &new_name);
         directory.note_inside(&reply.postparent, seen);
         Ok(self.entry(&linked, &reply.stat, seen))
     }
@@ -318,10 +328,14 @@ impl FileSystem {
                 return Ok(());
             }
         }
-        let target = match self.resolve(&context, &new_directory, &new_name).await {
-            Ok(target) => Some(target),
-            Err(error) if error.errno == Errno::ENOENT => None,
-            Err(error) => return Err(error),
+        let target = if self.absent.take(new_parent, &new_name, Instant::now()) {
+            None
+        } else {
+            match self.resolve(&context, &new_directory, &new_name).await {
+                Ok(target) => Some(target),
+                Err(error) if error.errno == Errno::ENOENT => None,
+                Err(error) => return Err(error),
+            }
         };
         let replaced = target.as_ref().map_or_else(Inode::fresh, |target| target.inode.clone());
         let new = Loc::entry(new_directory.inode.clone(), new_name.clone(), replaced);
@@ -334,7 +348,7 @@ impl FileSystem {
             self.table.forget_name(target);
             target.state().attributes = None;
         }
-        self.table.name(&node, new_parent, &new_name);
+        self.name(&node, new_parent, &new_name);
         node.note(&reply.stat, seen);
         old_directory.note_inside(&reply.post_old_parent, seen);
         new_directory.note_inside(&reply.post_new_parent, seen);
@@ -359,7 +373,7 @@ impl FileSystem {
             }
             return Err(error);
         }
-        self.table.name(node, new_directory.nodeid, new_name);
+        self.name(node, new_directory.nodeid, new_name);
         node.state().attributes = None;
         Ok(())
     }

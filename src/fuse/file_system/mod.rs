@@ -25,6 +25,7 @@ pub use attributes::{SetAttributes, SetTime};
 pub use directories::{Listed, Listing};
 pub use entries::RenameMode;
 
+use super::absent::Absent;
 use super::attributes::{Attributes, time_to_live};
 use super::caller::Callers;
 use super::counters::Counters;
@@ -83,6 +84,7 @@ pub struct FileSystem {
     options: Options,
     table: Arc<InodeTable>,
     handles: Handles,
+    absent: Absent,
     callers: Callers,
     in_flight: Arc<InFlight>,
     notifications: Arc<Notifications>,
@@ -140,6 +142,7 @@ impl FileSystem {
             options,
             table,
             handles: Handles::default(),
+            absent: Absent::default(),
             in_flight: Arc::default(),
             notifications,
             counters: Counters::default(),
