@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{FlockOperation, fcntl_lock};
 use rustix::io::Errno;
-use rustix::process::Signal;
 use support::brick::Brick;
-use support::client::Client;
+use support::client::{Client, Mount, Source};
 use support::cluster::{Mountable, StaticCluster};
+use support::proxy::Proxy;
 use support::sandbox::{Sandbox, scenario};
 use support::wait;
 
@@ -149,8 +149,14 @@ fn a_held_lock_is_taken_again() {
 #[test]
 fn a_lost_lock_is_never_pretended() {
     scenario(|sandbox| {
-        let mut cluster = StaticCluster::start(sandbox, 1)?;
-        let mut mount = cluster.mount(Client::Rgfs, "rgfs")?;
+        let cluster = StaticCluster::start(sandbox, 1)?;
+        // Only rgfs goes through the proxy.
+        let mut line = Proxy::start("127.0.61.8:6996".parse()?, "127.0.61.1:6996".parse()?)?;
+        let text = fs::read_to_string(cluster.volfile_directory().join("glusterfs.vol"))?;
+        let volfile = sandbox.directory().join("through-proxy.vol");
+        fs::write(&volfile, text.replace("i-server1", "i-server8"))?;
+        let path = sandbox.create("mnt/rgfs")?;
+        let mount = Mount::new(Client::Rgfs, &Source::File(volfile), &path, &sandbox.log("mnt-rgfs"), &[])?;
         let other = cluster.mount(Client::C, "c")?;
         let file = File::options().create(true).truncate(true).read(true).write(true).open(mount.join("file"))?;
         file.write_all_at(b"ours", 0)?;
@@ -158,17 +164,15 @@ fn a_lost_lock_is_never_pretended() {
         fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive)?;
         cluster.bricks[0].prepare()?;
 
-        // While rgfs sleeps the brick restarts and the other client gets the lock.
-        mount.process().signal(Signal::STOP)?;
-        cluster.bricks[0].kill()?;
-        cluster.bricks[0].restart()?;
+        // While rgfs is cut off the other client gets the lock.
+        line.cut();
         let theirs = wait::for_value("the other client gets the lock", Duration::from_secs(20), || {
             let Ok(theirs) = File::options().read(true).write(true).open(other.join("file")) else { return Ok(None) };
             Ok(fcntl_lock(&theirs, FlockOperation::NonBlockingLockExclusive).is_ok().then_some(theirs))
         })?;
         theirs.write_all_at(b"them", 0)?;
         theirs.sync_all()?;
-        mount.process().signal(Signal::CONT)?;
+        line.restore()?;
 
         wait::until("a new descriptor works", Duration::from_secs(10), || fs::read(mount.join("file")).is_ok())?;
         let mut bytes = [0; 4];

@@ -7,6 +7,7 @@
 //! - [`brick`]: one `glusterfsd` that can be killed, stopped, continued and looked into;
 //! - [`cluster`]: static clusters of such bricks, and volumes made by a real `glusterd`;
 //! - [`client`]: a mount by the C client or by rgfs; every scenario takes the client as a parameter;
+//! - [`proxy`]: a network that can be cut;
 //! - [`statedump`]: which locks a brick holds;
 //! - [`suites`]: the outside suites `pjdfstest` and `fsx`;
 //! - [`wait`]: waiting for a condition with a deadline, never for a time.
@@ -30,6 +31,7 @@ pub mod brick;
 pub mod client;
 pub mod cluster;
 pub mod process;
+pub mod proxy;
 pub mod sandbox;
 pub mod statedump;
 pub mod suites;
