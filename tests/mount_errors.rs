@@ -11,6 +11,7 @@ use support::client::{Client, mount_line};
 use support::cluster::{GlusterdVolume, StaticCluster};
 use support::process::Daemon;
 use support::sandbox::{GLUSTERD_HOST, Sandbox, scenario};
+use support::wait;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -36,8 +37,8 @@ fn fails(sandbox: &Sandbox, arguments: &[&str], words: &[&str]) -> Result<()> {
         ensure!(said.to_lowercase().contains(&word.to_lowercase()), "the line does not name '{word}': {said}");
     }
     ensure!(mount_line(&mount_point)?.is_none(), "something stays mounted");
-    ensure!(!left_running()?, "a process of rgfs is left");
-    Ok(())
+    // The daemon that told its parent of the failure ends right behind it.
+    wait::for_value("no process of rgfs is left", Duration::from_secs(1), || Ok((!left_running()?).then_some(())))
 }
 
 /// Whether any rgfs runs in this sandbox, but for the volfile server.

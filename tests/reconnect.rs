@@ -162,7 +162,6 @@ fn a_lost_lock_is_never_pretended() {
         file.write_all_at(b"ours", 0)?;
         file.sync_all()?;
         fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        cluster.bricks[0].prepare()?;
 
         // While rgfs is cut off the other client gets the lock.
         line.cut();

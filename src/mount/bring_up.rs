@@ -82,6 +82,7 @@ fn environment(options: &MountOptions, volfile: &Fetched, network: &Network) -> 
         volfile_key: key.into(),
         subdir_mount: options.subdir.as_deref().map(Arc::from),
         volume_id: Arc::new(OnceLock::new()),
-        connect_timeout: options.mount_timeout,
+        // Before the mount is given up: who names the brick and the step is the brick's own deadline.
+        connect_timeout: options.mount_timeout.mul_f32(0.9),
     })
 }

@@ -161,14 +161,14 @@ impl fuser::Filesystem for Adapter {
             | InitFlags::FUSE_DONT_MASK
             | InitFlags::FUSE_AUTO_INVAL_DATA
             | InitFlags::FUSE_HANDLE_KILLPRIV_V2
-            | InitFlags::FUSE_ATOMIC_O_TRUNC
             | InitFlags::FUSE_CACHE_SYMLINKS;
         wanted.set(InitFlags::FUSE_DO_READDIRPLUS | InitFlags::FUSE_READDIRPLUS_AUTO, options.use_readdirp);
         wanted.set(InitFlags::FUSE_WRITEBACK_CACHE, options.writeback_cache);
         wanted.set(InitFlags::FUSE_POSIX_ACL, options.acl);
         wanted.set(InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP, options.direct_io);
         // What the kernel lacks is left out. Never here: OVER_IO_URING (fuser registers no rings, the mount would hang),
-        // SETXATTR_EXT, SECURITY_CTX and CREATE_SUPP_GROUP (fuser does not parse the longer requests).
+        // SETXATTR_EXT, SECURITY_CTX and CREATE_SUPP_GROUP (fuser does not parse the longer requests); nor ATOMIC_O_TRUNC: a
+        // brick that truncates in OPEN leaves the times of ctime volumes as they were, so the kernel truncates by itself.
         let granted = wanted & config.capabilities();
         let _ = config.add_capabilities(granted);
         if options.acl && !granted.contains(InitFlags::FUSE_POSIX_ACL) {

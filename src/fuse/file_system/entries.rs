@@ -346,7 +346,10 @@ impl FileSystem {
             && !Arc::ptr_eq(target, &node)
         {
             self.table.forget_name(target);
-            target.state().attributes = None;
+            let other_names = target.state().attributes.take().is_some_and(|(stat, _)| stat.nlink > 1);
+            if other_names {
+                self.touch_ctime(&context, target).await;
+            }
         }
         self.name(&node, new_parent, &new_name);
         node.note(&reply.stat, seen);
@@ -356,6 +359,15 @@ impl FileSystem {
     }
 
     /// The wire has no "unless it exists"; for a file, LINK and UNLINK make one.
+    /// A file lost one of its names to a rename: its ctime changes, which the brick does for UNLINK but not for RENAME
+    /// (`posix-entry-ops.c`). A SETATTR of nothing stamps it. The rename is done; a failure here changes nothing about that.
+    async fn touch_ctime(&self, context: &Context, node: &Node) {
+        let loc = Loc::inode(node.inode.clone());
+        if let Err(error) = self.top.setattr(context, &loc, &Iatt::default(), 0, Dict::NULL).await {
+            tracing::debug!(%error, "the ctime of a file that lost a name was not set");
+        }
+    }
+
     async fn rename_by_link(
         &self,
         context: &Context,

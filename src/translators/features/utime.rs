@@ -37,8 +37,8 @@ const CREATES: u32 = ATIME | CTIME | MTIME | PARENT_CTIME | PARENT_MTIME;
 const NAMES: u32 = CTIME | PARENT_CTIME | PARENT_MTIME;
 /// Data changes.
 const CONTENT: u32 = MTIME | CTIME;
-/// Space is reserved. Without ctime, as the C client does it.
-const SPACE: u32 = MTIME | ATIME;
+/// Space is reserved. The C client leaves ctime alone here; POSIX and local file systems do not.
+const SPACE: u32 = MTIME | ATIME | CTIME;
 
 /// The translator; see the module.
 pub struct Utime {
@@ -425,8 +425,8 @@ mod tests {
             ("truncate", 0x03),
             ("ftruncate", 0x03),
             ("discard", 0x03),
-            ("fallocate", 0x06),
-            ("zerofill", 0x06),
+            ("fallocate", 0x07),
+            ("zerofill", 0x07),
             ("copy_file_range", 0x03),
             ("setxattr", 0x01),
             ("fsetxattr", 0x01),

@@ -1,6 +1,5 @@
 //! One `glusterfsd` with a hand-written volfile, in our hands: start, kill, stop, continue, look inside.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -28,7 +27,6 @@ pub struct Brick {
     volfile: PathBuf,
     log: PathBuf,
     process: Option<Daemon>,
-    standby: Option<Daemon>,
 }
 
 impl Brick {
@@ -47,7 +45,6 @@ impl Brick {
             volfile,
             log: sandbox.log(name),
             process: None,
-            standby: None,
         };
         brick.restart()?;
         Ok(brick)
@@ -68,39 +65,11 @@ impl Brick {
         self.process.as_ref().ok_or_else(|| anyhow!("brick {} is not running", self.name))
     }
 
-    /// Makes the process of the next [`Brick::restart`], and stops it before it becomes a brick.
-    ///
-    /// For scenarios with open files on a mount that does not answer: a new process starts with those files too, the kernel
-    /// closes them before it runs the program, and a close waits for the mount.
-    pub fn prepare(&mut self) -> Result<()> {
-        let mut command = Command::new("sh");
-        command.arg("-c").arg("kill -STOP $$; exec \"$0\" \"$@\"").arg("glusterfsd").args(self.arguments());
-        let process = Daemon::start(&self.name, &mut command, &self.log.with_extension("out"))?;
-        let status = format!("/proc/{}/status", process.id());
-        wait::until("the prepared brick stops", START_LIMIT, || {
-            fs::read_to_string(&status).is_ok_and(|status| status.contains("State:\tT"))
-        })?;
-        self.standby = Some(process);
-        Ok(())
-    }
-
-    fn arguments(&self) -> [&OsStr; 5] {
-        ["-N".as_ref(), "-f".as_ref(), self.volfile.as_ref(), "-l".as_ref(), self.log.as_ref()]
-    }
-
     /// Starts the process (again) and waits until its port is open.
     pub fn restart(&mut self) -> Result<()> {
-        let mut process = match self.standby.take() {
-            Some(prepared) => {
-                prepared.signal(Signal::CONT)?;
-                prepared
-            }
-            None => {
-                let mut command = Command::new("glusterfsd");
-                command.args(self.arguments());
-                Daemon::start(&self.name, &mut command, &self.log.with_extension("out"))?
-            }
-        };
+        let mut command = Command::new("glusterfsd");
+        command.arg("-N").arg("-f").arg(&self.volfile).arg("-l").arg(&self.log);
+        let mut process = Daemon::start(&self.name, &mut command, &self.log.with_extension("out"))?;
         wait_for_port(&self.remote.host, self.remote.port, &mut process)
             .with_context(|| format!("brick {}", self.name))?;
         self.process = Some(process);
