@@ -82,7 +82,7 @@ fn environment(options: &MountOptions, volfile: &Fetched, network: &Network) -> 
         volfile_key: key.into(),
         subdir_mount: options.subdir.as_deref().map(Arc::from),
         volume_id: Arc::new(OnceLock::new()),
-        // Before the mount is given up: who names the brick and the step is the brick's own deadline.
-        connect_timeout: options.mount_timeout.mul_f32(0.9),
+        // Shorter than the mount may take, so that a silent brick is named together with the question it left open.
+        connect_timeout: options.mount_timeout.mul_f32(0.8),
     })
 }
