@@ -166,9 +166,10 @@ impl fuser::Filesystem for Adapter {
         wanted.set(InitFlags::FUSE_WRITEBACK_CACHE, options.writeback_cache);
         wanted.set(InitFlags::FUSE_POSIX_ACL, options.acl);
         wanted.set(InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP, options.direct_io);
+        // Not ATOMIC_O_TRUNC, though it saves a round trip: the kernel then sends O_TRUNC before it sees that the file is a
+        // program that runs, answers ETXTBSY, and the program has lost its text.
         // What the kernel lacks is left out. Never here: OVER_IO_URING (fuser registers no rings, the mount would hang),
-        // SETXATTR_EXT, SECURITY_CTX and CREATE_SUPP_GROUP (fuser does not parse the longer requests); nor ATOMIC_O_TRUNC: a
-        // brick that truncates in OPEN leaves the times of ctime volumes as they were, so the kernel truncates by itself.
+        // SETXATTR_EXT, SECURITY_CTX and CREATE_SUPP_GROUP (fuser does not parse the longer requests).
         let granted = wanted & config.capabilities();
         let _ = config.add_capabilities(granted);
         if options.acl && !granted.contains(InitFlags::FUSE_POSIX_ACL) {

@@ -346,9 +346,9 @@ impl FileSystem {
             && !Arc::ptr_eq(target, &node)
         {
             self.table.forget_name(target);
-            let other_names = target.state().attributes.take().is_some_and(|(stat, _)| stat.nlink > 1);
-            if other_names {
-                self.touch_ctime(&context, target).await;
+            let known = target.state().attributes.take();
+            if known.is_some_and(|(stat, _)| !stat.is_dir() && stat.nlink > 1) {
+                self.note_lost_link(&context, target).await;
             }
         }
         self.name(&node, new_parent, &new_name);
@@ -358,16 +358,19 @@ impl FileSystem {
         Ok(())
     }
 
-    /// The wire has no "unless it exists"; for a file, LINK and UNLINK make one.
-    /// A file lost one of its names to a rename: its ctime changes, which the brick does for UNLINK but not for RENAME
-    /// (`posix-entry-ops.c`). A SETATTR of nothing stamps it. The rename is done; a failure here changes nothing about that.
-    async fn touch_ctime(&self, context: &Context, node: &Node) {
-        let loc = Loc::inode(node.inode.clone());
-        if let Err(error) = self.top.setattr(context, &loc, &Iatt::default(), 0, Dict::NULL).await {
-            tracing::debug!(%error, "the ctime of a file that lost a name was not set");
+    /// A rename took one of several names of `node` away. Bricks that keep times by themselves (`features/utime`) note that
+    /// for the file that moved, not for the one that lost a name (`posix-entry-ops.c:posix_rename`): a SETATTR of nothing
+    /// moves its ctime. The rename is done whether or not that works.
+    async fn note_lost_link(&self, context: &Context, node: &Node) {
+        // Who may rename need not own the file.
+        let context = Context { uid: 0, gid: 0, ..context.clone() };
+        let place = Loc::inode(node.inode.clone());
+        if let Err(error) = self.top.setattr(&context, &place, &Iatt::default(), 0, Dict::NULL).await {
+            tracing::debug!(gfid = %node.gfid(), %error, "the ctime of a file that lost a name stays");
         }
     }
 
+    /// The wire has no "unless it exists"; for a file, LINK and UNLINK make one.
     async fn rename_by_link(
         &self,
         context: &Context,

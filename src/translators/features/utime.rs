@@ -37,8 +37,6 @@ const CREATES: u32 = ATIME | CTIME | MTIME | PARENT_CTIME | PARENT_MTIME;
 const NAMES: u32 = CTIME | PARENT_CTIME | PARENT_MTIME;
 /// Data changes.
 const CONTENT: u32 = MTIME | CTIME;
-/// Space is reserved. The C client leaves ctime alone here; POSIX and local file systems do not.
-const SPACE: u32 = MTIME | ATIME | CTIME;
 
 /// The translator; see the module.
 pub struct Utime {
@@ -264,7 +262,7 @@ impl Translator for Utime {
         len: u64,
         xdata: Dict,
     ) -> FopResult<PrePostReply> {
-        self.child().fallocate(&self.stamped(context, SPACE), fd, keep_size, offset, len, xdata).await
+        self.child().fallocate(&self.stamped(context, CONTENT), fd, keep_size, offset, len, xdata).await
     }
 
     async fn discard(
@@ -286,7 +284,7 @@ impl Translator for Utime {
         len: u64,
         xdata: Dict,
     ) -> FopResult<PrePostReply> {
-        self.child().zerofill(&self.stamped(context, SPACE), fd, offset, len, xdata).await
+        self.child().zerofill(&self.stamped(context, CONTENT), fd, offset, len, xdata).await
     }
 
     async fn copy_file_range(
@@ -315,7 +313,12 @@ impl Translator for Utime {
     }
 
     async fn open(&self, context: &Context, loc: &Loc, flags: i32, fd: &Arc<Fd>, xdata: Dict) -> FopResult<Dict> {
-        self.child().open(&self.read_time(context), loc, flags, fd, xdata).await
+        let context = match flags & libc::O_TRUNC {
+            0 => self.read_time(context),
+            // The file loses its content.
+            _ => Cow::Owned(self.stamped(context, CONTENT)),
+        };
+        self.child().open(&context, loc, flags, fd, xdata).await
     }
 
     async fn opendir(&self, context: &Context, loc: &Loc, fd: &Arc<Fd>, xdata: Dict) -> FopResult<Dict> {
@@ -425,8 +428,8 @@ mod tests {
             ("truncate", 0x03),
             ("ftruncate", 0x03),
             ("discard", 0x03),
-            ("fallocate", 0x07),
-            ("zerofill", 0x07),
+            ("fallocate", 0x03),
+            ("zerofill", 0x03),
             ("copy_file_range", 0x03),
             ("setxattr", 0x01),
             ("fsetxattr", 0x01),
