@@ -1,5 +1,7 @@
 //! The options of the `glusterfs` binary, as clap reads them (`glusterfsd.c:gf_options`).
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "the comments are the help texts; brackets hold defaults")]
+
 use std::path::PathBuf;
 use std::time::Duration;
 

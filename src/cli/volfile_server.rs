@@ -1,5 +1,7 @@
 //! `rgfs volfile-server`: serves static volfiles to clients.
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "the comments are the help texts; brackets hold defaults")]
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;

@@ -49,7 +49,7 @@ macro_rules! field_meaning {
         "Further values that go along."
     };
     (fd) => {
-        "The brick's number of an open file, or [`ANONYMOUS_FD`](super::super::ANONYMOUS_FD). Never −1."
+        "The brick's number of an open file, or [`ANONYMOUS_FD`](crate::fops::ANONYMOUS_FD). Never −1."
     };
     (flags) => {
         "Flags of this fop: open flags of the wire for OPEN and CREATE."
