@@ -115,11 +115,9 @@ impl<B: Brick> Drop for RemoteFd<B> {
     }
 }
 
-/// Tells the brick to close its fd; the answer is not waited for.
+/// Tells the brick to close its fd; the answer is not waited for. Also while other fds are opened again there: the brick
+/// would keep this one, and its locks, as long as the connection lives.
 pub(super) fn close<B: Brick>(link: &B, gfid: Gfid, directory: bool, generation: u64, number: i64) {
-    if link.generation() != Some(generation) {
-        return;
-    }
     fn send<F: Fop>(link: &impl Brick, generation: u64, request: &F) {
         let call: FopCall = fop_call::<F>().on(generation);
         link.send(&Context::internal(), call, |encoder| Wire::encode(request, encoder));

@@ -77,6 +77,7 @@ async fn serve(
         connection: established.connection,
         send_gids: link.options.send_gids,
     });
+    link.establish(Some(channel.clone()));
     let mut reopened = false;
     let cause = loop {
         let works = storage.borrow_and_update().unwrap_or(false);
@@ -106,6 +107,7 @@ async fn serve(
         }
     };
     link.serve(None);
+    link.establish(None);
     link.set_cause(&cause);
     if let Some(hooks) = hooks.upgrade() {
         hooks.disconnected(generation);

@@ -114,6 +114,8 @@ pub(super) struct Inner {
     pub(super) environment: Environment,
     pub(super) events: EventSource,
     pub(super) counters: Arc<ConnectionCounters>,
+    /// The connection that is set up, from the handshake to its end, whether or not fops pass.
+    pub(super) established: RwLock<Option<Arc<Channel>>>,
     /// The connection that serves fops.
     pub(super) current: RwLock<Option<Arc<Channel>>>,
     /// Why there is none.
@@ -136,6 +138,7 @@ impl Link {
             environment: environment.clone(),
             events: EventSource::default(),
             counters: Arc::default(),
+            established: RwLock::new(None),
             current: RwLock::new(None),
             cause: Mutex::new("not connected yet".into()),
             attempts: AtomicU64::new(0),
@@ -194,9 +197,15 @@ impl Link {
         }
     }
 
-    /// Sends a fop whose answer nobody wants (RELEASE). Does nothing while the brick is down.
+    /// Sends a fop whose answer nobody wants (RELEASE). One that names a connection goes over it also while fds are
+    /// opened again there, or the brick's storage is down: nothing would repeat it later. Without the connection it does
+    /// nothing.
     pub fn send(&self, context: &Context, call: FopCall, encode: impl FnOnce(&mut Encoder)) {
-        let Some(channel) = self.current() else { return };
+        let channel = match call.generation {
+            Some(_) => self.inner.established.read().unwrap_or_else(PoisonError::into_inner).clone(),
+            None => self.current(),
+        };
+        let Some(channel) = channel else { return };
         if call.generation.is_none_or(|generation| generation == channel.generation) {
             // A connection that is lost has released everything by itself.
             let _ = channel.connection.call_one_way(channel.request(context, call), encode);
@@ -211,6 +220,7 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.inner.serve(None);
+        self.inner.establish(None);
         self.inner.end.notify_one();
     }
 }
@@ -219,6 +229,12 @@ impl Inner {
     /// From now on fops go to `channel`, or fail.
     pub(super) fn serve(&self, channel: Option<Arc<Channel>>) {
         let before = std::mem::replace(&mut *self.current.write().unwrap_or_else(PoisonError::into_inner), channel);
+        drop(before);
+    }
+
+    /// A connection has passed the handshake, or is gone.
+    pub(super) fn establish(&self, channel: Option<Arc<Channel>>) {
+        let before = std::mem::replace(&mut *self.established.write().unwrap_or_else(PoisonError::into_inner), channel);
         drop(before);
     }
 

@@ -311,3 +311,21 @@ fn a_one_way_fop_leaves_nobody_waiting() {
     assert_eq!(wait(waiting).unwrap_err().errno, Errno::EOPNOTSUPP);
     assert_eq!(setup.link.in_flight(), 0);
 }
+
+#[test]
+fn what_is_closed_while_files_are_reopened_or_the_storage_is_down_is_told_to_the_brick() {
+    let brick = Brick::new();
+    let setup = Setup::new(brick.port(), &[]);
+    let (mut peer, _) = brick.serve(&welcome());
+    let open = peer.next().unwrap();
+    let release = || setup.link.send(&Context::internal(), FopCall::new(41, "RELEASE").on(0), |_| {});
+    assert_eq!(setup.link.generation(), None);
+    release();
+    assert_eq!(peer.next().unwrap().header.procedure, 41);
+    peer.answer(open.header.xid, |encoder| encoder.u32(0));
+    assert_eq!(setup.status(), Status::Up);
+    peer.callback(&Callback::ChildDown);
+    assert!(matches!(setup.status(), Status::Down(_)));
+    release();
+    assert_eq!(peer.next().unwrap().header.procedure, 41);
+}

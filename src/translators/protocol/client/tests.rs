@@ -139,7 +139,9 @@ impl Brick for Memory {
     }
 
     fn send(&self, context: &Context, call: FopCall, encode: impl FnOnce(&mut Encoder)) {
-        drop(self.fop(context, call, encode));
+        if call.generation == Some(self.generation.load(Ordering::SeqCst)) {
+            drop(self.fop(context, call, encode));
+        }
     }
 }
 
