@@ -1,6 +1,7 @@
 //! The brick's side of an open file: its number there, and what becomes of it when the connection breaks (`clnt_fd_ctx_t`).
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use rgfs_protocol::fops::{Fop, Procedure, Wire, request};
 use rgfs_protocol::open_flags::wire;
@@ -25,6 +26,8 @@ pub(super) enum State {
     Closed {
         /// Number of the connection.
         generation: u64,
+        /// When that was tried.
+        since: Instant,
         /// Why.
         reason: Arc<str>,
     },
@@ -33,6 +36,16 @@ pub(super) enum State {
         /// Why.
         reason: Arc<str>,
     },
+}
+
+impl State {
+    /// The connection that it speaks of; a bad one outlasts all.
+    fn generation(&self) -> u64 {
+        match self {
+            State::Open { generation, .. } | State::Closed { generation, .. } => *generation,
+            State::Bad { .. } => u64::MAX,
+        }
+    }
 }
 
 /// How a fop may use an fd.
@@ -48,13 +61,21 @@ pub(super) enum Access {
     Refused(Errno, Arc<str>),
 }
 
+/// Time between attempts to open an fd again on one connection.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// Decides how a fop may use an fd of that state on the connection `generation` (`client_get_remote_fd`,
 /// `client-helpers.c`). `anonymous` tells whether the fop may do with the anonymous fd.
-pub(super) fn access(state: &State, generation: u64, anonymous: bool) -> Access {
+///
+/// What could not be opened is tried again after a while, as in C (`client_attempt_reopen`): the reason may have passed.
+pub(super) fn access(state: &State, generation: u64, anonymous: bool, now: Instant) -> Access {
     match state {
+        State::Closed { since, .. } if now.saturating_duration_since(*since) >= RETRY => Access::Reopen,
         State::Open { generation: of, number } if *of == generation => Access::Number(*number),
         State::Closed { generation: of, .. } if *of == generation && anonymous => Access::Anonymous,
-        State::Closed { generation: of, reason } if *of == generation => Access::Refused(Errno::EBADFD, reason.clone()),
+        State::Closed { generation: of, reason, .. } if *of == generation => {
+            Access::Refused(Errno::EBADFD, reason.clone())
+        }
         State::Open { .. } | State::Closed { .. } => Access::Reopen,
         State::Bad { reason } => Access::Refused(Errno::EBADFD, reason.clone()),
     }
@@ -90,10 +111,10 @@ impl<B: Brick> RemoteFd<B> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Changes the state. A bad fd stays bad.
+    /// Changes the state. A bad fd stays bad, and news of an older connection come too late.
     pub(super) fn set_state(&self, new: State) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if !matches!(*state, State::Bad { .. }) {
+        if new.generation() >= state.generation() {
             *state = new;
         }
     }
@@ -136,7 +157,9 @@ mod tests {
     #[test]
     fn an_fd_is_used_on_its_connection_only() {
         let open = State::Open { generation: 1, number: 0 };
-        let closed = State::Closed { generation: 1, reason: "r".into() };
+        let now = Instant::now();
+        let closed = State::Closed { generation: 1, since: now, reason: "r".into() };
+        let long_closed = State::Closed { generation: 1, since: now - RETRY, reason: "r".into() };
         let bad = State::Bad { reason: "b".into() };
         let refused = |reason: &str| Access::Refused(Errno::EBADFD, reason.into());
         let cases = [
@@ -146,11 +169,13 @@ mod tests {
             (&closed, 1, true, Access::Anonymous),
             (&closed, 1, false, refused("r")),
             (&closed, 2, true, Access::Reopen),
+            (&long_closed, 1, true, Access::Reopen),
+            (&long_closed, 1, false, Access::Reopen),
             (&bad, 1, true, refused("b")),
             (&bad, 2, false, refused("b")),
         ];
         for (state, generation, anonymous, expected) in cases {
-            assert_eq!(access(state, generation, anonymous), expected, "{state:?} on {generation}");
+            assert_eq!(access(state, generation, anonymous, now), expected, "{state:?} on {generation}");
         }
     }
 

@@ -22,6 +22,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -246,7 +247,7 @@ impl<B: Brick> Client<B> {
         loop {
             let generation = self.generation(procedure)?;
             let anonymous = fd::anonymous_will_do(procedure, flags);
-            let number = match fd::access(&remote.state(), generation, anonymous) {
+            let number = match fd::access(&remote.state(), generation, anonymous, Instant::now()) {
                 Access::Number(number) => number,
                 Access::Anonymous => ANONYMOUS_FD,
                 Access::Refused(errno, reason) => {

@@ -38,13 +38,15 @@ impl<B: Brick> Client<B> {
         flock: Flock,
         xdata: Dict,
     ) -> FopResult<LkReply> {
+        if let (LkCmd::SetLk | LkCmd::SetLkW, LockType::Unlock) = (cmd, flock.kind) {
+            // Forgotten before the brick is asked: whatever becomes of the connection, nobody wants it back.
+            if let Some(remote) = fd.contexts.get::<RemoteFd<B>>(self.key) {
+                self.locks().apply(remote.gfid, remote.id, &context.lock_owner, &flock);
+            }
+        }
         let remote = self.remote(fd, Procedure::Lk).await?;
         match (cmd, flock.kind) {
-            (LkCmd::SetLk | LkCmd::SetLkW, LockType::Unlock) => {
-                // Forgotten before the brick answers: should the connection break now, nobody wants it back.
-                self.locks().apply(remote.gfid, remote.id, &context.lock_owner, &flock);
-                self.ask(context, remote, cmd, &flock, xdata).await
-            }
+            (LkCmd::SetLk | LkCmd::SetLkW, LockType::Unlock) => self.ask(context, remote, cmd, &flock, xdata).await,
             (LkCmd::SetLk, _) => {
                 let granted = self.ask(context, remote, cmd, &flock, xdata).await;
                 self.note(context, remote, &flock, granted)
@@ -145,8 +147,12 @@ impl<B: Brick> Client<B> {
     async fn take_again(&self, held: &Held) {
         let fd = self.fds.lock().unwrap_or_else(PoisonError::into_inner).get(&held.fd).and_then(|fd| fd.upgrade());
         let Some(fd) = fd else { return };
-        let State::Open { number, .. } = fd.state() else { return };
-        if let Err(error) = reopen::take(&*self.link, self.link.name(), &fd, number, held).await {
+        let State::Open { generation, number } = fd.state() else { return };
+        if let Err(error) = reopen::take(&*self.link, self.link.name(), &fd, (generation, number), held).await {
+            if error.errno == Errno::ENOTCONN {
+                // The next connection takes it again, or makes the fd bad.
+                return;
+            }
             tracing::warn!(gfid = %fd.gfid, start = held.start, "a lock is lost after a cancelled request: {error}");
             RemoteFd::poison(&fd, "a lock that it held was lost when a request for another was cancelled");
         }

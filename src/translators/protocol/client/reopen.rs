@@ -7,10 +7,11 @@
 
 use std::future::Future;
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use rgfs_protocol::fops::{Fop, request};
 use rgfs_protocol::open_flags::wire;
-use rgfs_protocol::types::LkCmd;
+use rgfs_protocol::types::{LkCmd, LockType};
 use rgfs_protocol::{Dict, Errno};
 
 use super::brick::{Brick, Caller};
@@ -49,17 +50,19 @@ pub(super) fn plan(state: &State, generation: u64, holds_locks: bool, strict_loc
     }
 }
 
-/// The state of an fd whose reopening failed.
-pub(super) fn after_failure(errno: Errno, generation: u64, holds_locks: bool) -> State {
-    match errno {
+/// The state of an fd whose reopening failed. `None`: the connection went away, or the brick did not answer, which says
+/// nothing about the file; it stays as it is, to be opened on the next connection or when it is needed.
+pub(super) fn after_failure(errno: Errno, generation: u64, holds_locks: bool, now: Instant) -> Option<State> {
+    Some(match errno {
+        Errno::ENOTCONN => return None,
         Errno::ENOENT | Errno::ESTALE => {
             State::Bad { reason: "the file was removed, and the connection that held it open is lost".into() }
         }
         _ if holds_locks => {
             State::Bad { reason: format!("its locks are lost: cannot be opened again: {errno}").into() }
         }
-        _ => State::Closed { generation, reason: format!("cannot be opened again: {errno}").into() },
-    }
+        _ => State::Closed { generation, since: now, reason: format!("cannot be opened again: {errno}").into() },
+    })
 }
 
 impl<B: Brick> Client<B> {
@@ -92,67 +95,96 @@ impl<B: Brick> Client<B> {
                 fd.poison("it held locks when the connection to the brick broke, and strict-locks is on");
                 None
             }
-            Plan::Open => Some(open(channel, self.link.name(), fd)),
+            Plan::Open => Some(open(channel, self.link.name(), fd, generation)),
         };
         async move {
             let Some(opening) = opening else { return };
             let number = match opening.await {
                 Ok(number) => number,
                 Err(error) => {
-                    let state = after_failure(error.errno, generation, !held.is_empty());
+                    let state = after_failure(error.errno, generation, !held.is_empty(), Instant::now());
                     tracing::warn!(gfid = %fd.gfid, ?state, "{error}");
-                    return fd.set_state(state);
+                    if let Some(state) = state {
+                        fd.set_state(state);
+                    }
+                    return;
                 }
             };
             for lock in &held {
-                if let Err(error) = take(channel, self.link.name(), fd, number, lock).await {
+                if let Err(error) = take(channel, self.link.name(), fd, (generation, number), lock).await {
+                    if error.errno == Errno::ENOTCONN {
+                        // Nobody has said no; closing gives back what was taken, and it is tried again.
+                        return close(&*self.link, fd.gfid, fd.flags.is_none(), generation, number);
+                    }
                     tracing::warn!(gfid = %fd.gfid, start = lock.start, "a lock is lost over a reconnect: {error}");
                     fd.poison("a lock that it held was lost when the connection to the brick broke");
                     self.locks.lock().unwrap_or_else(PoisonError::into_inner).release_fd(fd.gfid, fd.id);
                     return close(&*self.link, fd.gfid, fd.flags.is_none(), generation, number);
                 }
             }
+            self.give_back(channel, fd, (generation, number), &held).await;
             fd.set_state(State::Open { generation, number });
+        }
+    }
+
+    /// Unlocks what was taken again on a new connection, though its owner gave it up meanwhile.
+    async fn give_back(&self, channel: &impl Caller, fd: &RemoteFd<B>, remote: (u64, i64), taken: &[Held]) {
+        for lock in taken {
+            let still = self.locks().within(fd.gfid, &lock.owner, &lock.flock());
+            if still.iter().map(|lock| (lock.start, lock.end)).eq([(lock.start, lock.end)]) {
+                continue;
+            }
+            let gone = Held { kind: LockType::Unlock, ..lock.clone() };
+            let mut done = take(channel, self.link.name(), fd, remote, &gone).await;
+            for lock in still {
+                if done.is_ok() {
+                    done = take(channel, self.link.name(), fd, remote, &lock).await;
+                }
+            }
+            if let Err(error) = done {
+                tracing::warn!(gfid = %fd.gfid, start = lock.start, "a lock that was given up stays locked: {error}");
+            }
         }
     }
 }
 
-/// OPEN or OPENDIR by gfid, as root.
+/// OPEN or OPENDIR by gfid, as root, on the connection `generation` and no other.
 fn open<B: Brick, C: Caller>(
     channel: &C,
     name: &Arc<str>,
     fd: &RemoteFd<B>,
+    generation: u64,
 ) -> impl Future<Output = FopResult<i64>> + Send + use<B, C> {
     let root = Context::internal();
     let answer = match fd.flags {
         Some(flags) => {
             let request = request::Open { gfid: fd.gfid, flags: reopen_flags(flags), xdata: Dict::NULL };
-            send(channel, &root, &request)
+            send(channel, &root, generation, &request)
         }
-        None => send(channel, &root, &request::Opendir { gfid: fd.gfid, xdata: Dict::NULL }),
+        None => send(channel, &root, generation, &request::Opendir { gfid: fd.gfid, xdata: Dict::NULL }),
     };
     let name = name.clone();
     // OPEN and OPENDIR answer alike.
     async move { Ok(read_reply::<request::Open>(&name, answer.await?)?.fd) }
 }
 
-/// LK for a lock that was held, as its owner, without waiting.
+/// LK for a lock that was held, as its owner, without waiting, by the connection and the fd's number there.
 pub(super) async fn take<B: Brick>(
     channel: &impl Caller,
     name: &Arc<str>,
     fd: &RemoteFd<B>,
-    number: i64,
+    (generation, number): (u64, i64),
     lock: &Held,
 ) -> FopResult<()> {
     let context = Context { lock_owner: lock.owner.clone(), pid: lock.pid as i32, ..Context::internal() };
     let (gfid, flock) = (fd.gfid, lock.flock());
     let request = request::Lk { gfid, fd: number, cmd: LkCmd::SetLk, kind: lock.kind, flock, xdata: Dict::NULL };
-    let answer = send(channel, &context, &request);
+    let answer = send(channel, &context, generation, &request);
     read_reply::<request::Lk>(name, answer.await?).map(drop)
 }
 
-fn send<F: Fop, C: Caller>(channel: &C, context: &Context, request: &F) -> C::Answer {
-    channel.fop(context, fop_call::<F>(), |encoder| request.encode(encoder))
+fn send<F: Fop, C: Caller>(channel: &C, context: &Context, generation: u64, request: &F) -> C::Answer {
+    channel.fop(context, fop_call::<F>().on(generation), |encoder| request.encode(encoder))
 }
 
 #[cfg(test)]
@@ -178,10 +210,12 @@ mod tests {
 
     #[test]
     fn a_removed_file_and_a_lost_lock_are_for_ever() {
-        assert!(matches!(after_failure(Errno::ENOENT, 1, false), State::Bad { .. }));
-        assert!(matches!(after_failure(Errno::ESTALE, 1, false), State::Bad { .. }));
-        assert!(matches!(after_failure(Errno::EIO, 1, true), State::Bad { .. }));
-        assert!(matches!(after_failure(Errno::EIO, 1, false), State::Closed { generation: 1, .. }));
+        let now = Instant::now();
+        assert!(matches!(after_failure(Errno::ENOENT, 1, false, now), Some(State::Bad { .. })));
+        assert!(matches!(after_failure(Errno::ESTALE, 1, false, now), Some(State::Bad { .. })));
+        assert!(matches!(after_failure(Errno::EIO, 1, true, now), Some(State::Bad { .. })));
+        assert!(matches!(after_failure(Errno::EIO, 1, false, now), Some(State::Closed { generation: 1, .. })));
+        assert_eq!(after_failure(Errno::ENOTCONN, 1, true, now), None, "nobody said that they are lost");
     }
 
     #[test]

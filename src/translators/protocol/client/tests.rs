@@ -96,7 +96,10 @@ impl Caller for Memory {
     fn fop(&self, context: &Context, call: FopCall, encode: impl FnOnce(&mut Encoder)) -> Self::Answer {
         let procedure = Procedure::from_number(call.procedure).unwrap();
         let current = self.generation.load(Ordering::SeqCst);
-        assert!(call.generation.is_none_or(|generation| generation == current), "{procedure:?} on another connection");
+        if call.generation.is_some_and(|generation| generation != current) {
+            let error = FopError::new(Errno::ENOTCONN, &self.name, call.name).with_detail("another connection");
+            return Box::pin(std::future::ready(Err(error)));
+        }
         let mut encoder = Encoder::default();
         encode(&mut encoder);
         let (request, _) = Request::decode(procedure, encoder.finish().freeze()).unwrap();
@@ -425,4 +428,69 @@ async fn a_waiting_lock_is_noted_when_it_is_granted() {
     brick.reconnect(&client).await;
     let asked = brick.asked();
     assert!(matches!(&asked[..], [Request::Open(_), Request::Lk(lk)] if lk.cmd == LkCmd::SetLk), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_while_files_are_reopened_costs_no_locks() {
+    for procedure in [Procedure::Open, Procedure::Lk] {
+        let (brick, client, fd) = opened(SETTINGS, 2).await;
+        lock(&client, &fd).await;
+        brick.fail(procedure, Errno::ENOTCONN);
+        brick.reconnect(&client).await;
+        brick.failing.lock().unwrap().clear();
+        brick.asked();
+        brick.reconnect(&client).await;
+        client.fstat(&owner(1), &fd, Dict::NULL).await.unwrap();
+        let asked = brick.asked();
+        assert!(matches!(&asked[..], [Request::Open(_), Request::Lk(_), Request::Fstat(_)]), "{asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_late_attempt_to_reopen_does_not_reach_the_next_connection() {
+    let (brick, client, fd) = opened(SETTINGS, 2).await;
+    let remote = fd.contexts.get::<RemoteFd<Memory>>(client.key).unwrap();
+    brick.reconnect(&client).await;
+    brick.reconnect(&client).await;
+    let now = remote.state();
+    brick.asked();
+    client.reopen(&*brick, &remote, 2).await;
+    assert_eq!((remote.state(), brick.asked().len()), (now, 0));
+    remote.set_state(State::Open { generation: 2, number: 9 });
+    assert!(matches!(remote.state(), State::Open { generation: 3, .. }), "the answer of the older one came late");
+}
+
+#[tokio::test]
+async fn a_lock_that_is_given_up_while_the_brick_is_away_is_not_taken_again() {
+    let unlock = Flock { kind: LockType::Unlock, ..write_lock(10, 20) };
+    let (brick, client, fd) = opened(SETTINGS, 2).await;
+    lock(&client, &fd).await;
+    brick.generation.store(0, Ordering::SeqCst);
+    client.lk(&owner(1), &fd, LkCmd::SetLk, unlock.clone(), Dict::NULL).await.unwrap_err();
+    brick.generation.store(1, Ordering::SeqCst);
+    brick.asked();
+    brick.reconnect(&client).await;
+    let asked = brick.asked();
+    assert!(matches!(&asked[..], [Request::Open(_)]), "{asked:?}");
+
+    // Or just when it is being taken again.
+    let (brick, client, fd) = opened(SETTINGS, 2).await;
+    lock(&client, &fd).await;
+    brick.asked();
+    brick.park(Procedure::Lk);
+    let mut reopening = Box::pin(brick.reconnect(&client));
+    std::future::poll_fn(|poll| {
+        assert!(reopening.as_mut().poll(poll).is_pending());
+        std::task::Poll::Ready(())
+    })
+    .await;
+    brick.parked.lock().unwrap().clear();
+    let generation = brick.generation.swap(0, Ordering::SeqCst);
+    client.lk(&owner(1), &fd, LkCmd::SetLk, unlock, Dict::NULL).await.unwrap_err();
+    brick.generation.store(generation, Ordering::SeqCst);
+    brick.unpark(0, 0);
+    reopening.await;
+    let asked = brick.asked();
+    let [Request::Open(_), Request::Lk(lock), Request::Lk(unlock)] = &asked[..] else { panic!("{asked:?}") };
+    assert_eq!((lock.kind, unlock.kind, unlock.flock.start), (LockType::Write, LockType::Unlock, 10));
 }
