@@ -41,6 +41,8 @@ pub struct Node {
 pub struct State {
     /// Last attributes seen, and when.
     pub attributes: Option<(Iatt, Instant)>,
+    /// Last mode seen; stays when the attributes are forgotten, for what could change them did not add privileges.
+    pub mode: u32,
     /// What the kernel's pages show.
     pub pages: Pages,
     /// The name under which it was looked up last: directory's nodeid, and name.
@@ -68,7 +70,9 @@ impl Node {
     /// Notes attributes that an answer brought at `seen`. An absent stat says nothing.
     pub fn note(&self, stat: &Iatt, seen: Instant) {
         if !stat.is_absent() {
-            self.state().attributes = Some((*stat, seen));
+            let mut state = self.state();
+            state.attributes = Some((*stat, seen));
+            state.mode = stat.mode;
         }
     }
 

@@ -109,7 +109,14 @@ impl FileSystem {
             self.lookup_inode(context, node).await?.stat
         } else if let Some(fd) = opened.or_else(|| node.open_fd(false)) {
             // An open file has attributes even when it has no name any more.
-            self.top.fstat(context, &fd, Dict::NULL).await?.stat
+            match self.top.fstat(context, &fd, Dict::NULL).await {
+                // One that was lost with its connection fails for whoever uses it, not for the file.
+                Err(error) if matches!(error.errno, Errno::EBADFD | Errno::EBADF) => {
+                    let by_gfid = on_inode!(self, context, node, |loc| self.top.stat(context, loc, Dict::NULL));
+                    by_gfid.map_err(|second| if is_gone(&second) { error } else { second })?.stat
+                }
+                result => result?.stat,
+            }
         } else {
             on_inode!(self, context, node, |loc| self.top.stat(context, loc, Dict::NULL))?.stat
         };
@@ -196,6 +203,7 @@ impl FileSystem {
             return;
         }
         state.attributes = Some((*after, Instant::now()));
+        state.mode = after.mode;
         state.pages.changed(Version::from(before), Version::from(after));
     }
 

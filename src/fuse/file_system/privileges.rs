@@ -36,13 +36,19 @@ impl FileSystem {
         Ok(reply)
     }
 
-    /// Before a write by somebody who may not keep them: clears the privileges that the known attributes show.
+    /// Before a write by somebody who may not keep them: clears the privileges that the last mode seen shows. Buffered
+    /// writes leave no attributes behind, so the mode is remembered apart from them. Since then another client may have
+    /// changed it, and its other bits must not come back: it is asked for anew.
     ///
     /// # Errors
     /// EIO or worse when they cannot be cleared; then nothing may be written.
     pub(super) async fn before_write(&self, context: &Context, node: &Node) -> FopResult<()> {
-        let known = node.state().attributes.map(|(stat, _)| stat.mode);
-        if let Some(mode) = known.and_then(without_privileges) {
+        let known = node.state().mode;
+        if without_privileges(known).is_none() {
+            return Ok(());
+        }
+        let now = self.fetch_attributes(context, node, None).await?.mode;
+        if let Some(mode) = without_privileges(now) {
             self.clear_privileges(context, node, mode)
                 .await
                 .map_err(|error| if error.errno == Errno::EPERM { error.with_errno(Errno::EIO) } else { error })?;

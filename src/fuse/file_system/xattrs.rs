@@ -136,6 +136,7 @@ impl FileSystem {
             (Some(Value::Iatt(before)), Some(Value::Iatt(after))) if after.gfid == node.gfid() => {
                 let mut state = node.state();
                 state.attributes = Some((**after, Instant::now()));
+                state.mode = after.mode;
                 state.pages.changed(before.as_ref().into(), after.as_ref().into());
             }
             _ => node.state().attributes = None,

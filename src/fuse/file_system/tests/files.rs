@@ -52,7 +52,7 @@ fn privileges_go_when_others_change_a_file() {
         assert_eq!(mode().await, 0o4755, "the kernel says who may keep them");
         volume.calls();
         fs.write(&USER, opened.handle, 0, name("x"), None, true).await.unwrap();
-        assert_eq!(volume.calls(), ["setattr", "writev"], "before the write");
+        assert_eq!(volume.calls(), ["fstat", "setattr", "writev"], "before the write");
         assert_eq!(mode().await, 0o755);
         let chmod = SetAttributes { mode: Some(0o6755), ..SetAttributes::default() };
         fs.setattr(&ME, entry.nodeid, chmod).await.unwrap();
@@ -68,6 +68,41 @@ fn privileges_go_when_others_change_a_file() {
         volume.meddle(gfid, |stat, _| stat.mode |= libc::S_ISUID);
         fs.write(&USER, opened.handle, 0, name("x"), None, true).await.unwrap();
         assert_eq!(mode().await, 0o755);
+    });
+}
+
+#[test]
+fn clearing_privileges_brings_no_older_bits_back() {
+    let (volume, fs) = volume(Options::default());
+    run(async {
+        let (entry, opened) = create(&fs, "a", 0o4755).await;
+        let node = fs.table().get(entry.nodeid).unwrap();
+        volume.meddle(node.gfid(), |stat, _| stat.mode = libc::S_IFREG | 0o4700);
+        fs.write(&USER, opened.handle, 0, name("x"), None, true).await.unwrap();
+        assert_eq!(fs.getattr(&ME, entry.nodeid, None).await.unwrap().attributes.permissions, 0o700);
+        // Known, but outdated by a change that brought no attributes.
+        let chmod = SetAttributes { mode: Some(0o4755), ..SetAttributes::default() };
+        fs.setattr(&ME, entry.nodeid, chmod).await.unwrap();
+        node.state().attributes = None;
+        volume.calls();
+        fs.write(&USER, opened.handle, 0, name("x"), None, true).await.unwrap();
+        assert_eq!(volume.calls(), ["fstat", "setattr", "writev"], "before the write");
+        node.state().attributes = None;
+        fs.write(&USER, opened.handle, 0, name("x"), None, true).await.unwrap();
+        assert_eq!(volume.calls(), ["writev"], "nothing to clear costs nothing");
+    });
+}
+
+#[test]
+fn a_lost_descriptor_does_not_hide_the_file() {
+    let (volume, fs) = volume(Options::default());
+    run(async {
+        let (entry, _) = create(&fs, "a", 0o644).await;
+        volume.fail("fstat", Errno::EBADFD);
+        assert_eq!(fs.getattr(&ME, entry.nodeid, None).await.unwrap().attributes.permissions, 0o644);
+        fs.unlink(&ME, ROOT, name("a")).await.unwrap();
+        volume.fail("fstat", Errno::EBADFD);
+        assert_eq!(errno(fs.getattr(&ME, entry.nodeid, None).await), Errno::EBADFD);
     });
 }
 
