@@ -177,6 +177,10 @@ impl Core {
     }
 
     /// The name's home is full: a linkto there, the file elsewhere. A linkto without file does no harm.
+    ///
+    /// When another client has come first, its linkto counts: the file goes where that says, with the gfid that it has, or
+    /// two clients that see different free space would make two files, and one with another gfid than its linkto's could
+    /// never be looked up.
     async fn make_diverted(
         self: &Arc<Self>,
         context: &Context,
@@ -189,7 +193,20 @@ impl Core {
         let gfid = requested_gfid(&xdata).ok_or_else(|| self.error(Errno::EINVAL, "make a name without gfid-req"))?;
         let (core, context, loc) = (self.clone(), context.clone(), loc.clone());
         let transaction = async move {
-            core.make_linkto(&context, &loc, gfid, hashed, target, Dict::NULL).await?;
+            let (mut target, mut xdata) = (target, xdata);
+            match core.make_linkto(&context, &loc, gfid, hashed, target, Dict::NULL).await? {
+                Some(first) if linkto::is_linkto(&first.stat, &first.xdata) => {
+                    let theirs = linkto::target(&first.xdata).and_then(|name| core.index_of(&name));
+                    target = theirs.filter(|theirs| *theirs != hashed).unwrap_or(target);
+                    xdata.set(keys::GFID_REQ.as_bytes(), Value::Gfuuid(first.stat.gfid));
+                }
+                // The name is taken, at its home after all.
+                Some(_) => {
+                    let made = core.make_at(&context, &loc, &making, hashed, xdata).await?;
+                    return core.made(&context, &loc, &making, hashed, made).await;
+                }
+                None => {}
+            }
             let made = core.make_at(&context, &loc, &making, target, xdata).await?;
             core.own_linkto(&context, &loc, hashed, &made.stat).await;
             core.made(&context, &loc, &making, target, made).await

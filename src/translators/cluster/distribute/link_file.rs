@@ -15,7 +15,7 @@ use crate::reply::LookupReply;
 use crate::{Context, FopResult, Loc};
 
 impl Core {
-    /// Makes `name` on subvolume `at` a linkto to `target`. One that is there already will do.
+    /// Makes `name` on subvolume `at` a linkto to `target`. One that is there already will do; answers what is there.
     pub(super) async fn make_linkto(
         &self,
         context: &Context,
@@ -24,7 +24,7 @@ impl Core {
         at: usize,
         target: usize,
         extra: Dict,
-    ) -> FopResult<()> {
+    ) -> FopResult<Option<LookupReply>> {
         let root = as_root(context);
         let link = Loc { inode: Inode::fresh(), ..loc.clone() };
         let mut xdata = linkto::creation_xdata(self.child(target).name(), gfid);
@@ -32,14 +32,14 @@ impl Core {
             xdata.set(key.clone(), value.clone());
         }
         match self.child(at).mknod(&root, &link, LINKTO_MODE, 0, 0, xdata).await {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(None),
             Err(error) if error.errno == Errno::EEXIST => {
                 let request = Dict::empty().with(keys::LINKTO, Value::Uint(256));
-                match self.child(at).lookup(&root, &link, request).await {
-                    Ok(there) if linkto::is_linkto(&there.stat, &there.xdata) => {}
-                    _ => tracing::info!(child = %self.child(at).name(), "something else is where a linkto belongs"),
+                let there = self.child(at).lookup(&root, &link, request).await.ok();
+                if !there.as_ref().is_some_and(|there| linkto::is_linkto(&there.stat, &there.xdata)) {
+                    tracing::info!(child = %self.child(at).name(), "something else is where a linkto belongs");
                 }
-                Ok(())
+                Ok(there)
             }
             Err(error) => Err(error),
         }

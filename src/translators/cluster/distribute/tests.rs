@@ -308,6 +308,35 @@ fn a_full_brick_gets_a_linkto() {
 }
 
 #[test]
+fn clients_that_see_different_free_space_make_one_file() {
+    for first_choice in [0, 2] {
+        let cluster = Cluster::new(3);
+        let directory = cluster.mkdir(&cluster.root, "d").0.unwrap();
+        let name = cluster.name_at("/d", 1, 0);
+        // Another client found the home full, and has made the linkto but not yet the file.
+        let (loc, gfid) = (Loc::entry(directory.clone(), name.clone(), Inode::fresh()), fresh_gfid());
+        let context = Context::internal();
+        block(cluster.top.core.make_linkto(&context, &loc, gfid, 1, first_choice, Dict::NULL)).unwrap();
+        cluster.bricks[1].fill();
+        block(cluster.top.core.ask_usage());
+        let made = cluster.create(&directory, &name).0.unwrap();
+        assert_eq!(made.gfid(), gfid, "that of the linkto, or no lookup would find the file");
+        assert_eq!(cluster.bricks[first_choice].list("/d"), [name.as_str()]);
+        assert!(cluster.bricks[2 - first_choice].list("/d").is_empty(), "one file");
+        let second = cluster.second_client();
+        assert_eq!(second.find(&second.find(&second.root, "d"), &name).gfid(), gfid);
+    }
+    let cluster = Cluster::new(2);
+    let directory = cluster.mkdir(&cluster.root, "d").0.unwrap();
+    let name = cluster.name_at("/d", 1, 0);
+    cluster.create(&directory, &name).0.unwrap();
+    cluster.bricks[1].fill();
+    block(cluster.top.core.ask_usage());
+    assert_eq!(errno(cluster.create(&directory, &name).0), Errno::EEXIST);
+    assert!(cluster.bricks[0].list("/d").is_empty(), "no second file beside the one that came first");
+}
+
+#[test]
 fn a_file_off_its_place_is_found_and_linked() {
     let cluster = Cluster::new(2);
     // The root's commit hash is 1: names may be anywhere.
