@@ -208,7 +208,7 @@ impl Core {
                 None => {}
             }
             let made = core.make_at(&context, &loc, &making, target, xdata).await?;
-            core.own_linkto(&context, &loc, hashed, &made.stat).await;
+            core.own_linkto(&context, &loc, hashed, &made.stat, target).await;
             core.made(&context, &loc, &making, target, made).await
         };
         to_the_end(self, "make a name off its full home", transaction).await

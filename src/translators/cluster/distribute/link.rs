@@ -32,10 +32,15 @@ impl Core {
         }
         let (core, context, old, new) = (self.clone(), context.clone(), old.clone(), new.clone());
         let transaction = async move {
-            core.make_linkto(&context, &new, old.gfid(), hashed, cached, Dict::NULL).await?;
+            // Whatever has the name at its home came first. A linkto without file is gone since the lookup that said the
+            // name is free: one of another file is that of a client that is just making the name (link(2) as a lock).
+            let there = core.make_linkto(&context, &new, old.gfid(), hashed, cached, Dict::NULL).await?;
+            if there.is_some_and(|there| there.stat.gfid != old.gfid()) {
+                return Err(core.error(Errno::EEXIST, "link"));
+            }
             match core.child(cached).link(&context, &old, &new, xdata).await {
                 Ok(mut reply) => {
-                    core.own_linkto(&context, &new, hashed, &reply.stat).await;
+                    core.own_linkto(&context, &new, hashed, &reply.stat, cached).await;
                     core.remember_file(&new.inode, cached);
                     tidy(&mut reply);
                     Ok(reply)

@@ -45,14 +45,22 @@ impl Core {
         }
     }
 
-    /// Gives a linkto the owner of its file. Quota and sticky directories look at it; a failure does no harm.
-    pub(super) async fn own_linkto(&self, context: &Context, loc: &Loc, at: usize, file: &Iatt) {
+    /// Gives a linkto the owner of its file, which is there now. Quota and sticky directories look at it; a failure does no
+    /// harm. Another client that looked the name up before the file was there took the linkto for a stale one and removed
+    /// it: then it is made again, or a lookup that trusts the layout would not find the file.
+    pub(super) async fn own_linkto(&self, context: &Context, loc: &Loc, at: usize, file: &Iatt, cached: usize) {
         let owner = Iatt { uid: file.uid, gid: file.gid, ..Iatt::default() };
         let link = Loc { inode: Inode::known(file.gfid, file.file_type()), ..loc.clone() };
         let internal = Dict::empty().with(keys::INTERNAL_FOP, Value::str("yes"));
         let valid = set_attr::UID | set_attr::GID;
-        if let Err(error) = self.child(at).setattr(&as_root(context), &link, &owner, valid, internal).await {
-            tracing::debug!(%error, "a linkto keeps root as its owner");
+        match self.child(at).setattr(&as_root(context), &link, &owner, valid, internal).await {
+            Err(error) if matches!(error.errno, Errno::ENOENT | Errno::ESTALE) && at != cached => {
+                if let Err(error) = self.make_linkto(context, loc, file.gfid, at, cached, Dict::NULL).await {
+                    tracing::warn!(%error, "a name is without its linkto");
+                }
+            }
+            Err(error) => tracing::debug!(%error, "a linkto keeps root as its owner"),
+            Ok(_) => {}
         }
     }
 
@@ -111,7 +119,7 @@ impl Core {
         let absent = at_home.is_err_and(|error| error.errno == Errno::ENOENT);
         if absent && data.stat.gfid == file.gfid {
             self.make_linkto(context, &loc, file.gfid, hashed, cached, Dict::NULL).await?;
-            self.own_linkto(context, &loc, hashed, file).await;
+            self.own_linkto(context, &loc, hashed, file, cached).await;
         }
         transaction.release();
         Ok(())

@@ -114,7 +114,7 @@ impl Core {
             }
         }
         if new_hashed != old_cached {
-            self.own_linkto(context, new, new_hashed, &reply.stat).await;
+            self.own_linkto(context, new, new_hashed, &reply.stat, old_cached).await;
         }
         transaction.release();
         self.remember_file(&old.inode, old_cached);

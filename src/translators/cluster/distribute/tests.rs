@@ -398,6 +398,43 @@ fn links_across_bricks() {
 }
 
 #[test]
+fn a_link_is_made_by_one_client_alone() {
+    let cluster = Cluster::new(3);
+    let directory = cluster.mkdir(&cluster.root, "d").0.unwrap();
+    let (mine, theirs) = (cluster.name_at("/d", 0, 0), cluster.name_at("/d", 1, 0));
+    let lock = cluster.name_at("/d", 2, 0);
+    cluster.create(&directory, &mine).0.unwrap();
+    let other = cluster.create(&directory, &theirs).0.unwrap();
+    // Another client links its file to that name, and is half done.
+    let loc = Loc::entry(directory.clone(), lock.clone(), Inode::fresh());
+    let context = Context::internal();
+    block(cluster.top.core.make_linkto(&context, &loc, other.gfid(), 2, 1, Dict::NULL)).unwrap();
+    assert_eq!(errno(cluster.link(&directory, &mine, &lock)), Errno::EEXIST);
+    cluster.link(&directory, &theirs, &lock).unwrap();
+    assert_eq!(cluster.find(&directory, &lock).gfid(), other.gfid());
+    // A file at its home.
+    let taken = cluster.name_at("/d", 2, 1);
+    cluster.create(&directory, &taken).0.unwrap();
+    assert_eq!(errno(cluster.link(&directory, &mine, &taken)), Errno::EEXIST);
+    assert_eq!(cluster.bricks[0].list("/d"), [mine]);
+}
+
+#[test]
+fn a_linkto_that_was_taken_for_stale_is_made_again() {
+    let cluster = Cluster::new(2);
+    let directory = cluster.mkdir(&cluster.root, "d").0.unwrap();
+    let (name, new) = (cluster.name_at("/d", 0, 0), cluster.name_at("/d", 1, 0));
+    let file = cluster.create(&directory, &name).0.unwrap();
+    cluster.link(&directory, &name, &new).unwrap();
+    let loc = Loc::entry(directory.clone(), new.clone(), Inode::fresh());
+    block(cluster.top.core.remove_stale_linkto(&Context::internal(), &loc, 1)).unwrap();
+    assert!(cluster.bricks[1].list("/d").is_empty());
+    let stat = rgfs_protocol::Iatt { gfid: file.gfid(), mode: 0o100_644, ..Default::default() };
+    block(cluster.top.core.own_linkto(&Context::internal(), &loc, 1, &stat, 0));
+    assert_eq!(cluster.bricks[1].list("/d"), [format!("{new}@")]);
+}
+
+#[test]
 fn files_are_renamed_over_all_kinds_of_names() {
     // Homes of the old and new name; whether the file is off its home; what has the new name: 0 nothing, 1 a file at home, 2 a
     // file off its home.
