@@ -11,6 +11,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,13 +69,17 @@ impl Task {
         let mut slot = self.future.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let Some(future) = slot.as_mut() else { return };
-            match future.as_mut().poll(&mut context) {
-                Poll::Ready(()) => {
-                    *slot = None;
+            // A panic must not end the thread, on which others wait for their answers: it ends this task alone.
+            match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context))) {
+                Ok(Poll::Pending) => {}
+                ended => {
+                    if ended.is_err() {
+                        tracing::error!("a task panicked; it is given up");
+                    }
+                    let _ = catch_unwind(AssertUnwindSafe(|| *slot = None));
                     self.state.store(DONE, Ordering::Release);
                     return;
                 }
-                Poll::Pending => {}
             }
             // The lock must be free before the state says IDLE, or the next poller would wait for it.
             let again = self.state.compare_exchange(NOTIFIED, RUNNING, Ordering::AcqRel, Ordering::Acquire).is_ok();
@@ -107,19 +112,12 @@ fn run(task: Arc<Task>) {
         WOKEN.with_borrow_mut(|woken| woken.push_back(task));
         return;
     }
-    // Clears the mark even when a future panics, so that the thread goes on serving others.
-    struct Clear;
-    impl Drop for Clear {
-        fn drop(&mut self) {
-            POLLING.set(false);
-        }
-    }
-    let _clear = Clear;
     let mut next = Some(task);
     while let Some(task) = next {
         task.poll();
         next = WOKEN.with_borrow_mut(VecDeque::pop_front);
     }
+    POLLING.set(false);
 }
 
 #[cfg(test)]
@@ -170,6 +168,29 @@ mod tests {
             b.join().unwrap();
             assert_eq!(done.load(Ordering::SeqCst), 1);
         }
+    }
+
+    #[test]
+    fn a_panic_ends_its_task_and_no_other() {
+        let (sender, receiver) = oneshot::channel::<()>();
+        let (given_up, news) = oneshot::channel::<()>();
+        let done = Arc::new(AtomicUsize::new(0));
+        let counter = done.clone();
+        spawn(async move {
+            let _ = receiver.await;
+            counter.fetch_add(1, Ordering::SeqCst);
+        });
+        let counter = done.clone();
+        spawn(async move {
+            assert!(news.await.is_err(), "what the task held is dropped");
+            counter.fetch_add(1, Ordering::SeqCst);
+        });
+        spawn(async move {
+            let _held = given_up;
+            let _ = sender.send(());
+            panic!("on purpose");
+        });
+        assert_eq!(done.load(Ordering::SeqCst), 2);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use rgfs_protocol::callback::Callback;
 use rgfs_protocol::rpc::DUMP;
 
 use super::*;
@@ -242,4 +243,16 @@ fn what_does_not_fit_the_wire_is_refused_here() {
     let error = connection.call(Request::new(FOPS, READ, caller), |_| {}).map(|_| ()).unwrap_err();
     assert!(matches!(error, CallError::Credential(_)));
     assert_eq!(connection.in_flight(), 0);
+}
+
+#[test]
+fn a_reader_that_panics_leaves_nobody_waiting() {
+    let network = Network::start(1).unwrap();
+    let callbacks: CallbackHandler = Arc::new(|_| panic!("on purpose"));
+    let (connection, mut peer) = pair(network.handle(), Settings { callbacks, ..settings() });
+    let waiting = call(&connection, 1);
+    peer.next().unwrap();
+    peer.callback(&Callback::ChildUp);
+    assert!(matches!(wait(waiting), Err(CallError::Disconnected(_))));
+    assert!(peer.next().is_none(), "the connection is closed");
 }

@@ -44,11 +44,28 @@ enum End {
 
 /// Reads until the connection ends, then fails all who wait.
 pub(super) async fn read(shared: Arc<Shared>) {
-    let end = match receive(&shared).await {
+    let mut ending = Ending { shared, cause: String::from("nobody reads its answers any more") };
+    let end = match receive(&ending.shared).await {
         Ok(never) => match never {},
         Err(end) => end,
     };
-    let cause: Arc<str> = format!("{}: {end}", shared.settings.peer).into();
+    ending.cause = end.to_string();
+}
+
+/// Fails all who wait, however the reader ends: also by a panic, or with its runtime. Nobody else would.
+struct Ending {
+    shared: Arc<Shared>,
+    cause: String,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        end(&self.shared, &self.cause);
+    }
+}
+
+fn end(shared: &Shared, cause: &str) {
+    let cause: Arc<str> = format!("{}: {cause}", shared.settings.peer).into();
     let (cause, waiters) = {
         let mut state = shared.state();
         // A cause that was noted before is why the socket ended.
