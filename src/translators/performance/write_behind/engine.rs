@@ -162,8 +162,17 @@ impl Engine {
     }
 
     async fn send(self: Arc<Self>, file: Arc<File>, ticket: Ticket, job: Job) {
-        let (fd, offset, len) = (job.fd.clone(), job.offset, job.len);
+        let sent = Sent { engine: self.clone(), file, ticket, fd: job.fd.clone(), place: (job.offset, job.len) };
+        let mut sent = Unanswered(Some(sent));
         let (result, written) = job.run(&self.child, &self.name).await;
+        if let Some(sent) = sent.0.take() {
+            self.finish(sent, result, written);
+        }
+    }
+
+    /// The child has answered.
+    fn finish(self: &Arc<Self>, sent: Sent, result: FopResult<WriteReply>, written: usize) {
+        let Sent { file, ticket, fd, place: (offset, len), .. } = sent;
         let mut lost = None;
         let (answer, completion, ready) = {
             let mut queue = file.queue();
@@ -201,6 +210,30 @@ impl Engine {
         for dependent in completion.released {
             let _ = dependent.send(());
         }
+    }
+}
+
+/// A write that the child has.
+struct Sent {
+    engine: Arc<Engine>,
+    file: Arc<File>,
+    ticket: Ticket,
+    fd: Arc<Fd>,
+    /// Offset and length, for the log.
+    place: (u64, usize),
+}
+
+/// Fails the write when its task ends without an answer (a panic below): whoever waits for it would wait for ever, and
+/// whoever was told that it is written would never hear that it is not.
+struct Unanswered(Option<Sent>);
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        let Some(sent) = self.0.take() else { return };
+        let engine = sent.engine.clone();
+        let error = FopError::new(rgfs_protocol::Errno::EIO, &engine.name, "writev")
+            .with_detail("the write was given up before the child answered");
+        engine.finish(sent, Err(error), 0);
     }
 }
 

@@ -22,6 +22,8 @@ pub(super) enum Outcome {
     Short(usize),
     /// None is.
     Fails(Errno),
+    /// The child has a bug.
+    Panics,
 }
 
 /// A write that waits for its outcome.
@@ -126,6 +128,7 @@ impl Translator for Brick {
         let written = match outcome.await {
             Ok(Outcome::Whole) => bytes.len(),
             Ok(Outcome::Short(most)) => most.clamp(1, bytes.len()),
+            Ok(Outcome::Panics) => panic!("on purpose"),
             Ok(Outcome::Fails(errno)) => return Err(FopError::new(errno, &self.name, "writev")),
             Err(_) => return Err(FopError::new(Errno::ENOTCONN, &self.name, "writev")),
         };

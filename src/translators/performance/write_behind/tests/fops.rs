@@ -354,3 +354,13 @@ fn options_that_make_no_sense_are_refused() {
         assert_eq!(build(Brick::new(), options).is_ok(), good, "{options:?}");
     }
 }
+
+#[test]
+fn a_child_that_panics_fails_the_write_and_holds_up_nobody() {
+    let (brick, top, inode) = setup(&[]);
+    let fd = open(&inode, 0);
+    write(&top, &fd, 0, text("lost")).now().unwrap();
+    let flushed = flush(&top, &fd);
+    brick.answer(0, Outcome::Panics);
+    assert_eq!(flushed.now(), Some(Errno::EIO));
+}
