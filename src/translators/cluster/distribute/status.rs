@@ -45,15 +45,40 @@ pub(super) fn watch(core: &Arc<Core>) {
 }
 
 fn update(core: &Core) {
-    let children: Vec<Status> = core.children.iter().map(|child| child.events().status()).collect();
-    if let Some(status) = overall(&children) {
-        core.events.announce(&Event::Status(status));
+    let now = || overall(&core.children.iter().map(|child| child.events().status()).collect::<Vec<_>>());
+    keep_up(now, |status| core.events.announce(&Event::Status(status)));
+}
+
+/// Announces what `now` says until that is what was announced last: between the two another thread may have announced
+/// newer news of another child, and ours would bury it for good.
+fn keep_up(now: impl Fn() -> Option<Status>, announce: impl Fn(Status)) {
+    let mut said = None;
+    while let Some(status) = now() {
+        if said.as_ref() == Some(&status) {
+            return;
+        }
+        announce(status.clone());
+        said = Some(status);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn old_news_do_not_bury_new_ones() {
+        // Another thread hears of a child that is up, and says so, between our question and our answer.
+        let questions = std::cell::Cell::new(0);
+        let said = std::cell::RefCell::new(Vec::new());
+        let down = Status::Down("a".into());
+        let now = || {
+            questions.set(questions.get() + 1);
+            Some(if questions.get() == 1 { down.clone() } else { Status::Up })
+        };
+        keep_up(now, |status| said.borrow_mut().push(status));
+        assert_eq!(said.into_inner(), [down, Status::Up]);
+    }
 
     #[test]
     fn table() {
