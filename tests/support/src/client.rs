@@ -72,8 +72,11 @@ impl Client {
     }
 }
 
+/// Names the rgfs to run; without it, the one that was built next to the running program.
+pub const PROGRAM_VARIABLE: &str = "RGFS_BINARY";
+
 fn rgfs_program() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("RGFS_BINARY") {
+    if let Some(path) = std::env::var_os(PROGRAM_VARIABLE) {
         return Ok(PathBuf::from(path));
     }
     let program = std::env::current_exe()?;
@@ -84,7 +87,7 @@ fn rgfs_program() -> Result<PathBuf> {
             return Ok(candidate);
         }
     }
-    bail!("no rgfs next to {}: build it, or name it in RGFS_BINARY", program.display())
+    bail!("no rgfs next to {}: build it, or name it in {PROGRAM_VARIABLE}", program.display())
 }
 
 /// Where the volfile comes from.

@@ -127,7 +127,7 @@ fn again_inside() -> Result<()> {
     let thread = std::thread::current();
     let test = thread.name().context("the test's thread has no name")?.to_owned();
     let arguments = ["--exact", &test, "--nocapture", "--test-threads=1", "--include-ignored"].map(str::to_owned);
-    let outcome = launch(&test, &arguments, SCENARIO_LIMIT, false)?;
+    let outcome = launch(&test, &arguments, &[], SCENARIO_LIMIT, false)?;
     // print!, not stdout(): the test runner captures it.
     print!("{}", outcome.output);
     ensure!(outcome.status.success(), "the scenario failed ({}); its output and logs stand above", outcome.status);
@@ -145,7 +145,13 @@ pub struct Outcome {
 }
 
 /// Runs this program again, with `arguments`, in a new sandbox. `attached` lets it use our own output.
-pub fn launch(name: &str, arguments: &[String], limit: Duration, attached: bool) -> Result<Outcome> {
+pub fn launch(
+    name: &str,
+    arguments: &[String],
+    environment: &[(&str, PathBuf)],
+    limit: Duration,
+    attached: bool,
+) -> Result<Outcome> {
     ensure!(rustix::process::geteuid().is_root(), "bricks and mounts need root: run this as root");
     let directory = new_directory(name)?;
     let program = std::env::current_exe()?;
@@ -155,6 +161,7 @@ pub fn launch(name: &str, arguments: &[String], limit: Duration, attached: bool)
         .args(["--propagation", "private", "--"])
         .arg(program)
         .args(arguments)
+        .envs(environment.iter().map(|(key, value)| (key, value)))
         .env(DIRECTORY_VARIABLE, &directory)
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null());

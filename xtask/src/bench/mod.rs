@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
-use support::client::{Client, Mount};
+use support::client::{Client, Mount, PROGRAM_VARIABLE};
 use support::cluster::{GlusterdVolume, Mountable, StaticCluster};
 use support::sandbox::{self, Sandbox, say};
 use support::statedump;
@@ -87,11 +87,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return inside(options, &sandbox);
     }
     setup::packages()?;
-    if options.clients.contains(&ClientName::Rgfs) && std::env::var_os("RGFS_BINARY").is_none() {
-        setup::release_build()?;
+    let mut environment = Vec::new();
+    if options.clients.contains(&ClientName::Rgfs) && std::env::var_os(PROGRAM_VARIABLE).is_none() {
+        environment.push((PROGRAM_VARIABLE, setup::release_build()?));
     }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let outcome = sandbox::launch("bench", &arguments, TIME_LIMIT, true)?;
+    let outcome = sandbox::launch("bench", &arguments, &environment, TIME_LIMIT, true)?;
     ensure!(outcome.status.success(), "the bench failed: {}", outcome.status);
     Ok(())
 }
