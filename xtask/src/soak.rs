@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use support::sandbox::say;
+use support::sandbox::{SOAK_VARIABLE, say};
 
 use crate::{fuzz, setup};
 
@@ -19,7 +19,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     setup::run(
         setup::cargo()?
             .args(["test", "--release", "--test", "fsx", "--test", "posix", "--", "--include-ignored"])
-            .env("RGFS_SOAK", "1"),
+            .env(SOAK_VARIABLE, "1"),
     )?;
     if !options.no_fuzz {
         fuzz::run(&fuzz::Options::thorough())?;

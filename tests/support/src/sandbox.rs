@@ -33,6 +33,10 @@ const DIRECTORY: &str = "/run/box";
 const KEEP_VARIABLE: &str = "RGFS_KEEP_SANDBOX";
 /// A scenario that takes longer than this is hung.
 const SCENARIO_LIMIT: Duration = Duration::from_secs(300);
+/// The same for the long runs that [`SOAK_VARIABLE`] asks for.
+const SOAK_LIMIT: Duration = Duration::from_secs(3600);
+/// Set by `cargo xtask soak`: scenarios take their time.
+pub const SOAK_VARIABLE: &str = "RGFS_SOAK";
 /// An address that glusterd takes for a real one (it refuses 127.x in brick names).
 pub const GLUSTERD_ADDRESS: &str = "10.61.0.1";
 /// The host name of [`GLUSTERD_ADDRESS`].
@@ -127,7 +131,8 @@ fn again_inside() -> Result<()> {
     let thread = std::thread::current();
     let test = thread.name().context("the test's thread has no name")?.to_owned();
     let arguments = ["--exact", &test, "--nocapture", "--test-threads=1", "--include-ignored"].map(str::to_owned);
-    let outcome = launch(&test, &arguments, &[], SCENARIO_LIMIT, false)?;
+    let limit = if is_soak() { SOAK_LIMIT } else { SCENARIO_LIMIT };
+    let outcome = launch(&test, &arguments, &[], limit, false)?;
     // print!, not stdout(): the test runner captures it.
     print!("{}", outcome.output);
     ensure!(outcome.status.success(), "the scenario failed ({}); its output and logs stand above", outcome.status);
@@ -142,6 +147,11 @@ pub struct Outcome {
     pub status: ExitStatus,
     /// What it printed; empty if it wrote to our own output.
     pub output: String,
+}
+
+/// Whether the long runs are asked for.
+pub fn is_soak() -> bool {
+    std::env::var_os(SOAK_VARIABLE).is_some()
 }
 
 /// Runs this program again, with `arguments`, in a new sandbox. `attached` lets it use our own output.
