@@ -43,6 +43,8 @@ pub struct State {
     pub attributes: Option<(Iatt, Instant)>,
     /// Last mode seen; stays when the attributes are forgotten, for what could change them did not add privileges.
     pub mode: u32,
+    /// Last group seen.
+    pub group: u32,
     /// What the kernel's pages show.
     pub pages: Pages,
     /// The name under which it was looked up last: directory's nodeid, and name.
@@ -73,6 +75,7 @@ impl Node {
             let mut state = self.state();
             state.attributes = Some((*stat, seen));
             state.mode = stat.mode;
+            state.group = stat.gid;
         }
     }
 

@@ -133,7 +133,7 @@ impl FileSystem {
     /// Those of chmod(2), chown(2), truncate(2), utimensat(2).
     pub async fn setattr(&self, caller: &Caller, nodeid: u64, change: SetAttributes) -> FopResult<Attributed> {
         self.check_writable("setattr")?;
-        let (context, node) = (self.context(caller), self.node(nodeid, "setattr")?);
+        let (context, node) = self.on_behalf_at(caller, nodeid, "setattr")?;
         let mut stat = Iatt::default();
         if let Some(size) = change.size {
             stat = self.set_size(&context, &node, change.handle, size).await?;
@@ -204,6 +204,7 @@ impl FileSystem {
         }
         state.attributes = Some((*after, Instant::now()));
         state.mode = after.mode;
+        state.group = after.gid;
         state.pages.changed(Version::from(before), Version::from(after));
     }
 
@@ -219,7 +220,7 @@ impl FileSystem {
     /// # Errors
     /// EACCES when they do not suffice.
     pub async fn access(&self, caller: &Caller, nodeid: u64, mask: u32) -> FopResult<()> {
-        let (context, node) = (self.context(caller), self.node(nodeid, "access")?);
+        let (context, node) = self.on_behalf_at(caller, nodeid, "access")?;
         on_inode!(self, &context, &node, |loc| self.top.access(&context, loc, mask, Dict::NULL))?;
         Ok(())
     }
@@ -229,7 +230,7 @@ impl FileSystem {
     /// # Errors
     /// Those of statfs(2).
     pub async fn statfs(&self, caller: &Caller, nodeid: u64) -> FopResult<Statfs> {
-        let (context, node) = (self.context(caller), self.node(nodeid, "statfs")?);
+        let (context, node) = self.on_behalf_at(caller, nodeid, "statfs")?;
         Ok(on_inode!(self, &context, &node, |loc| self.top.statfs(&context, loc, Dict::NULL))?.statfs)
     }
 }

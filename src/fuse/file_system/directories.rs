@@ -57,7 +57,7 @@ impl FileSystem {
     /// # Errors
     /// Those of opendir(3).
     pub async fn opendir(&self, caller: &Caller, nodeid: u64, flags: i32) -> FopResult<Opened> {
-        let (context, node) = (self.context(caller), self.node(nodeid, "opendir")?);
+        let (context, node) = self.on_behalf_at(caller, nodeid, "opendir")?;
         let fd = Fd::new(node.inode.clone(), flags | libc::O_DIRECTORY, context.pid);
         on_inode!(self, &context, &node, |loc| self.top.opendir(&context, loc, &fd, Dict::NULL))?;
         Ok(Opened { handle: self.handles.open_directory(node, fd), direct_io: false, keep_cache: false })

@@ -32,8 +32,7 @@ impl FileSystem {
     /// # Errors
     /// ENOENT when the kernel may not; ESTALE when the directory is gone.
     pub async fn lookup(&self, caller: &Caller, parent: u64, name: Bytes) -> FopResult<Option<Entry>> {
-        let context = self.context(caller);
-        let directory = self.node(parent, "lookup")?;
+        let (context, directory) = self.on_behalf_at(caller, parent, "lookup")?;
         match self.find(&context, &directory, &name).await {
             Ok((node, stat)) => Ok(Some(self.entry(&node, &stat, Instant::now()))),
             Err(error) if error.errno == Errno::ENOENT => {
@@ -141,7 +140,7 @@ impl FileSystem {
         device: u32,
     ) -> FopResult<Entry> {
         self.check_new_name(&name, "mknod")?;
-        let (context, directory) = (self.context(caller), self.node(parent, "mknod")?);
+        let (context, directory) = self.on_behalf_at(caller, parent, "mknod")?;
         let (mode, umask, xdata) = self.creation(mode, umask, "mknod")?;
         let inode = Inode::fresh();
         let place = Loc::entry(directory.inode.clone(), name.clone(), inode.clone());
@@ -163,7 +162,7 @@ impl FileSystem {
     /// Those of mkdir(2).
     pub async fn mkdir(&self, caller: &Caller, parent: u64, name: Bytes, mode: u32, umask: u32) -> FopResult<Entry> {
         self.check_new_name(&name, "mkdir")?;
-        let (context, directory) = (self.context(caller), self.node(parent, "mkdir")?);
+        let (context, directory) = self.on_behalf_at(caller, parent, "mkdir")?;
         let (mode, umask, xdata) = self.creation(mode, umask, "mkdir")?;
         let inode = Inode::fresh();
         let place = Loc::entry(directory.inode.clone(), name.clone(), inode.clone());
@@ -178,7 +177,7 @@ impl FileSystem {
     /// Those of symlink(2).
     pub async fn symlink(&self, caller: &Caller, parent: u64, name: Bytes, target: Bytes) -> FopResult<Entry> {
         self.check_new_name(&name, "symlink")?;
-        let (context, directory) = (self.context(caller), self.node(parent, "symlink")?);
+        let (context, directory) = self.on_behalf_at(caller, parent, "symlink")?;
         let xdata = self.identity("symlink")?;
         let inode = Inode::fresh();
         let place = Loc::entry(directory.inode.clone(), name.clone(), inode.clone());
@@ -197,7 +196,7 @@ impl FileSystem {
     /// # Errors
     /// Those of readlink(2).
     pub async fn readlink(&self, caller: &Caller, nodeid: u64) -> FopResult<Bytes> {
-        let (context, node) = (self.context(caller), self.node(nodeid, "readlink")?);
+        let (context, node) = self.on_behalf_at(caller, nodeid, "readlink")?;
         let reply = on_inode!(self, &context, &node, |loc| self.top.readlink(
             &context,
             loc,
@@ -213,8 +212,9 @@ impl FileSystem {
     /// Those of link(2).
     pub async fn link(&self, caller: &Caller, nodeid: u64, new_parent: u64, new_name: Bytes) -> FopResult<Entry> {
         self.check_new_name(&new_name, "link")?;
-        let (context, node) = (self.context(caller), self.node(nodeid, "link")?);
+        let (context, node) = self.on_behalf_at(caller, nodeid, "link")?;
         let directory = self.node(new_parent, "link")?;
+        let context = super::with_group_of(context, &directory);
         let reply = self.link_node(&context, &node, &directory, &new_name).await.map_err(stale)?;
         let seen = Instant::now();
         let linked = self.table.link(&node.inode, &reply.stat, seen);
@@ -278,7 +278,7 @@ impl FileSystem {
     async fn remove(&self, caller: &Caller, parent: u64, name: Bytes, is_dir: bool) -> FopResult<()> {
         let step = if is_dir { "rmdir" } else { "unlink" };
         self.check_writable(step)?;
-        let (context, directory) = (self.context(caller), self.node(parent, step)?);
+        let (context, directory) = self.on_behalf_at(caller, parent, step)?;
         let node = self.resolve(&context, &directory, &name).await?;
         let loc = Loc::entry(directory.inode.clone(), name.clone(), node.inode.clone());
         let result = if is_dir {
@@ -309,9 +309,9 @@ impl FileSystem {
         mode: RenameMode,
     ) -> FopResult<()> {
         self.check_new_name(&new_name, "rename")?;
-        let context = self.context(caller);
-        let old_directory = self.node(old_parent, "rename")?;
+        let (context, old_directory) = self.on_behalf_at(caller, old_parent, "rename")?;
         let new_directory = self.node(new_parent, "rename")?;
+        let context = super::with_group_of(context, &new_directory);
         let node = self.resolve(&context, &old_directory, &old_name).await?;
         let old = Loc::entry(old_directory.inode.clone(), old_name.clone(), node.inode.clone());
         match mode {

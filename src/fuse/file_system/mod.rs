@@ -43,6 +43,9 @@ use crate::{Context, FopError, FopResult, Loc, Translator};
 /// and the kernel's own path walk asked that recently).
 const FRESH: Duration = Duration::from_secs(1);
 
+/// Groups that a credential has room for beside an 8-byte lock owner (`protocol::auth`).
+const GROUPS_THAT_FIT: usize = 83;
+
 /// An inode that the kernel is told of. It counts as one lookup of its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -120,6 +123,22 @@ fn stale(error: FopError) -> FopError {
 
 fn is_gone(error: &FopError) -> bool {
     matches!(error.errno, Errno::ENOENT | Errno::ESTALE)
+}
+
+/// A credential has no room for more groups than a few dozen; those at the end are left out. Of a caller with more, the group
+/// of `node` comes first if it is one of them: it is what the brick checks. (With the C client such a caller is refused,
+/// unless the bricks look groups up by themselves: `server.manage-gids`.)
+fn with_group_of(mut context: Context, node: &Node) -> Context {
+    if context.groups.len() > GROUPS_THAT_FIT {
+        let group = node.state().group;
+        let at = context.groups.iter().position(|one| *one == group);
+        if let Some(at) = at.filter(|at| *at > 0) {
+            let mut groups = context.groups.to_vec();
+            groups[..=at].rotate_right(1);
+            context.groups = groups.into();
+        }
+    }
+    context
 }
 
 impl FileSystem {
@@ -210,6 +229,12 @@ impl FileSystem {
 
     fn context(&self, caller: &Caller) -> Context {
         self.callers.context(caller, None)
+    }
+
+    /// The context for an operation on a node, and the node.
+    fn on_behalf_at(&self, caller: &Caller, nodeid: u64, step: &'static str) -> FopResult<(Context, Arc<Node>)> {
+        let node = self.node(nodeid, step)?;
+        Ok((with_group_of(self.context(caller), &node), node))
     }
 
     fn node(&self, nodeid: u64, step: &'static str) -> FopResult<Arc<Node>> {

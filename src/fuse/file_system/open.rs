@@ -22,7 +22,7 @@ impl FileSystem {
         if writes {
             self.check_writable("open")?;
         }
-        let (context, node) = (self.context(caller), self.node(nodeid, "open")?);
+        let (context, node) = self.on_behalf_at(caller, nodeid, "open")?;
         let flags = self.brick_flags(flags & !(libc::O_CREAT | libc::O_EXCL | libc::O_NOCTTY));
         let truncates = flags & libc::O_TRUNC != 0;
         if truncates && context.uid != 0 {
@@ -88,7 +88,7 @@ impl FileSystem {
         flags: i32,
     ) -> FopResult<(Entry, Opened)> {
         self.check_writable("create")?;
-        let (context, directory) = (self.context(caller), self.node(parent, "create")?);
+        let (context, directory) = self.on_behalf_at(caller, parent, "create")?;
         let (mode, umask, xdata) = self.creation(mode, umask, "create")?;
         let flags = self.brick_flags(flags);
         let inode = Inode::fresh();

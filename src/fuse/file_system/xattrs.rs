@@ -41,7 +41,7 @@ impl FileSystem {
         if value.len() > VALUE_MAX {
             return Err(self.error(Errno::E2BIG, "setxattr"));
         }
-        let (context, node) = (self.context(caller), self.node(nodeid, "setxattr")?);
+        let (context, node) = self.on_behalf_at(caller, nodeid, "setxattr")?;
         let mut dict = Dict::empty();
         dict.set(Bytes::copy_from_slice(name.as_bytes()), Value::Ptr(Bytes::copy_from_slice(value)));
         let flags = (flags & (libc::XATTR_CREATE | libc::XATTR_REPLACE)) as u32;
@@ -88,7 +88,7 @@ impl FileSystem {
     /// # Errors
     /// Those of listxattr(2).
     pub async fn listxattr(&self, caller: &Caller, nodeid: u64) -> FopResult<Bytes> {
-        let (context, node) = (self.context(caller), self.node(nodeid, "listxattr")?);
+        let (context, node) = self.on_behalf_at(caller, nodeid, "listxattr")?;
         let result = on_inode!(self, &context, &node, |loc| self.top.getxattr(&context, loc, None, Dict::NULL));
         let reply = match (result, node.open_fd(false)) {
             (Err(error), Some(fd)) if is_gone(&error) => {
@@ -118,7 +118,7 @@ impl FileSystem {
         self.check_writable("removexattr")?;
         let name = self.xattr_name(name, "removexattr")?;
         xattr_names::check_remove(name).map_err(|errno| self.error(errno, "removexattr"))?;
-        let (context, node) = (self.context(caller), self.node(nodeid, "removexattr")?);
+        let (context, node) = self.on_behalf_at(caller, nodeid, "removexattr")?;
         let result = on_inode!(self, &context, &node, |loc| self.top.removexattr(&context, loc, name, Dict::NULL));
         let xdata = match (result, node.open_fd(false)) {
             (Err(error), Some(fd)) if is_gone(&error) => {

@@ -107,6 +107,26 @@ fn a_lost_descriptor_does_not_hide_the_file() {
 }
 
 #[test]
+fn the_group_that_counts_comes_first_of_many() {
+    let (volume, fs) = volume(Options::default());
+    run(async {
+        let (entry, _) = create(&fs, "a", 0o640).await;
+        let node = fs.table().get(entry.nodeid).unwrap();
+        volume.meddle(node.gfid(), |stat, _| stat.gid = 99);
+        fs.getattr(&ME, entry.nodeid, None).await.unwrap();
+        let with = |groups: Vec<u32>| {
+            let context = crate::Context { groups: groups.into(), ..crate::Context::internal() };
+            super::super::with_group_of(context, &node).groups.to_vec()
+        };
+        let many: Vec<u32> = (0..100).collect();
+        let sorted = with(many.clone());
+        assert_eq!((sorted[0], sorted[1], sorted.len()), (99, 0, 100));
+        assert_eq!(with((100..200).collect()), (100..200).collect::<Vec<_>>(), "not a member");
+        assert_eq!(with(vec![5, 99]), [5, 99], "all fit");
+    });
+}
+
+#[test]
 fn attributes_are_set() {
     let (_, fs) = volume(Options::default());
     run(async {
