@@ -1,6 +1,8 @@
-//! Links against a scripted brick on a loopback port.
+//! Links against a scripted brick: on a loopback port, of either family, and behind a unix socket.
 
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
@@ -15,7 +17,7 @@ use rgfs_protocol::{Gfid, Iatt};
 
 use super::*;
 use crate::event::{Event, Status};
-use crate::graph::testing::{environment, volume};
+use crate::graph::testing::{environment, graph, volume};
 use crate::net::testing::{PATIENCE, Peer, refusing_port, wait};
 
 const LOOKUP: u32 = 27;
@@ -39,28 +41,36 @@ impl Brick {
     fn accept(&self, program: Program) -> Peer<TcpStream> {
         let (stream, _) = self.listener.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut peer = Peer { stream };
-        let dump = peer.next().unwrap();
-        assert_eq!((dump.header.program, dump.header.procedure), (rpc::DUMP, 1));
-        let detail = ProgramDetail {
-            name: Bytes::new(),
-            number: u64::from(program.number),
-            version: u64::from(program.version),
-        };
-        let reply = DumpReply { programs: vec![detail], ..DumpReply::default() };
-        peer.answer(dump.header.xid, |encoder| reply.encode(encoder));
-        peer
+        greet(stream, program)
     }
 
     /// The next connection, with the handshake done; also what the client said about itself.
     fn serve(&self, reply: &DictReply) -> (Peer<TcpStream>, OldDict) {
         let mut peer = self.accept(rpc::FOPS);
-        let mut call = peer.next().unwrap();
-        assert_eq!((call.header.program, call.header.procedure), (rpc::HANDSHAKE, 1));
-        let said = OldDict::decode(&mut call.arguments).unwrap();
-        peer.answer(call.header.xid, |encoder| reply.encode(encoder));
+        let said = welcome_with(&mut peer, reply);
         (peer, said)
     }
+}
+
+/// Tells a client that has just connected that `program` is spoken here.
+fn greet<S: Read + Write>(stream: S, program: Program) -> Peer<S> {
+    let mut peer = Peer { stream };
+    let dump = peer.next().unwrap();
+    assert_eq!((dump.header.program, dump.header.procedure), (rpc::DUMP, 1));
+    let detail =
+        ProgramDetail { name: Bytes::new(), number: u64::from(program.number), version: u64::from(program.version) };
+    let reply = DumpReply { programs: vec![detail], ..DumpReply::default() };
+    peer.answer(dump.header.xid, |encoder| reply.encode(encoder));
+    peer
+}
+
+/// Answers the client's introduction, which is returned.
+fn welcome_with<S: Read + Write>(peer: &mut Peer<S>, reply: &DictReply) -> OldDict {
+    let mut call = peer.next().unwrap();
+    assert_eq!((call.header.program, call.header.procedure), (rpc::HANDSHAKE, 1));
+    let said = OldDict::decode(&mut call.arguments).unwrap();
+    peer.answer(call.header.xid, |encoder| reply.encode(encoder));
+    said
 }
 
 fn welcome() -> DictReply {
@@ -104,7 +114,17 @@ impl Setup {
     fn in_environment(environment: &Environment, port: u16, more: &[(&str, &str)]) -> Self {
         let port = port.to_string();
         let base = [("remote-host", "127.0.0.1"), ("remote-port", &port), ("remote-subvolume", "/b")];
-        let link = Link::new(&volume("protocol/client", &[&base[..], more].concat()), environment).unwrap();
+        Self::of_volume(environment, &volume("protocol/client", &[&base[..], more].concat()))
+    }
+
+    /// The link that a volfile of one volume describes.
+    fn of_volfile(options: &str) -> Self {
+        let text = format!("volume test\n type protocol/client\n option remote-subvolume /b\n{options}\nend-volume\n");
+        Self::of_volume(&environment(), &graph(&text).volumes[0])
+    }
+
+    fn of_volume(environment: &Environment, volume: &Volume) -> Self {
+        let link = Link::new(volume, environment).unwrap();
         let (sender, events) = mpsc::channel();
         let sender = Mutex::new(sender);
         link.events().subscribe(move |event| sender.lock().unwrap().send(event.clone()).unwrap_or(()));
@@ -135,7 +155,7 @@ impl Setup {
 }
 
 /// Answers the reopening of a fresh connection.
-fn answer_open(peer: &mut Peer<TcpStream>) {
+fn answer_open<S: Read + Write>(peer: &mut Peer<S>) {
     let call = peer.next().unwrap();
     assert_eq!((call.header.program, call.header.procedure), (rpc::FOPS, OPEN));
     peer.answer(call.header.xid, |encoder| encoder.u32(0));
@@ -166,6 +186,58 @@ fn files_are_reopened_before_anybody_else_passes() {
     assert_eq!((context.rounds.count(), context.rounds.requests()), (1, 1));
     let stale = setup.link.fop(&context, FopCall::new(LOOKUP, "LOOKUP").on(5), |_| {});
     assert_eq!(wait(stale).unwrap_err().errno, Errno::ENOTCONN);
+}
+
+/// Goes through a whole connection: greeting, introduction, reopening, one fop.
+fn serve_one_lookup<S: Read + Write>(setup: &Setup, stream: S) {
+    let mut peer = greet(stream, rpc::FOPS);
+    welcome_with(&mut peer, &welcome());
+    answer_open(&mut peer);
+    assert_eq!(setup.status(), Status::Up);
+    let waiting = setup.lookup();
+    let call = peer.next().unwrap();
+    assert_eq!(call.header.procedure, LOOKUP);
+    peer.answer(call.header.xid, |encoder| encoder.u32(0));
+    wait(waiting).unwrap();
+}
+
+#[test]
+fn a_brick_behind_a_unix_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("brick.socket");
+    let path = path.to_str().unwrap();
+    // Not there yet: the link says so, and comes back.
+    let options = format!(" option transport-type unix\n option transport.socket.connect-path {path}");
+    let setup = Setup::of_volfile(&options);
+    assert_eq!(setup.status(), Status::Down(format!("test: {path}: no such socket").into()));
+    let listener = UnixListener::bind(path).unwrap();
+    let (stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    serve_one_lookup(&setup, stream);
+}
+
+#[test]
+fn a_brick_on_an_ipv6_address() {
+    let listener = TcpListener::bind("[::1]:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for family in ["", " option transport.address-family inet6\n", " option address-family inet6\n"] {
+        let setup = Setup::of_volfile(&format!("{family} option remote-host ::1\n option remote-port {port}"));
+        let (stream, client) = listener.accept().unwrap();
+        assert!(client.is_ipv6());
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        serve_one_lookup(&setup, stream);
+    }
+}
+
+#[test]
+fn only_addresses_of_the_wanted_family_are_tried() {
+    for (host, family, name) in [("::1", "inet", "IPv4"), ("127.0.0.1", "inet6", "IPv6")] {
+        let setup = Setup::of_volfile(&format!(
+            " option remote-host {host}\n option remote-port 1\n option transport.address-family {family}"
+        ));
+        let Status::Down(text) = setup.status() else { panic!("connected") };
+        assert!(text.ends_with(&format!("{host} has no {name} address")), "{text}");
+    }
 }
 
 #[test]
