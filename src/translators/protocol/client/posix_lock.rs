@@ -114,22 +114,28 @@ impl<B: Brick> Client<B> {
         };
         let answer = self.ask(context, remote, LkCmd::SetLkW, &flock, xdata);
         let (sender, receiver) = oneshot::channel();
-        let mut waiting =
-            Waiting { client: me.clone(), context: context.clone(), fd: fd.clone(), flock: flock.clone(), over: false };
-        let context = context.clone();
+        let mut waiting = Waiting {
+            client: me.clone(),
+            context: context.clone(),
+            fd: fd.clone(),
+            remote,
+            flock: flock.clone(),
+            granted: receiver,
+            over: false,
+        };
+        let (asker, wanted) = (context.clone(), flock.clone());
         task::spawn(async move {
             let granted = answer.await;
-            if sender.is_closed() {
-                if granted.is_ok() {
-                    me.undo(&context, remote, &flock).await;
-                }
-                return;
+            if let Err(Ok(_)) = sender.send(granted) {
+                me.undo(&asker, remote, &wanted).await;
             }
-            let _ = sender.send(me.note(&context, remote, &flock, granted));
         });
-        let granted = receiver.await;
+        let granted = (&mut waiting.granted).await;
         waiting.over = true;
-        granted.unwrap_or_else(|_| Err(self.error(Errno::EIO, Procedure::Lk).with_detail("the waiting task is gone")))
+        match granted {
+            Ok(granted) => self.note(context, remote, &flock, granted),
+            Err(_) => Err(self.error(Errno::EIO, Procedure::Lk).with_detail("the waiting task is gone")),
+        }
     }
 
     /// Gives back a lock that nobody waits for any more, and takes again what its owner had in that range before.
@@ -199,12 +205,14 @@ impl Drop for Asking {
     }
 }
 
-/// Cancels the request at the brick when its caller goes away before the answer came.
+/// Cancels the request at the brick when its caller goes away before the answer came, or gives back what it never saw granted.
 struct Waiting<B: Brick> {
     client: Arc<Client<B>>,
     context: Context,
     fd: Arc<Fd>,
+    remote: Remote,
     flock: Flock,
+    granted: oneshot::Receiver<FopResult<LkReply>>,
     over: bool,
 }
 
@@ -214,7 +222,13 @@ impl<B: Brick> Drop for Waiting<B> {
             return;
         }
         let (client, context) = (self.client.clone(), self.context.clone());
-        let (fd, flock) = (self.fd.clone(), self.flock.clone());
-        task::spawn(async move { client.cancel(&context, &fd, &flock).await });
+        let (fd, remote, flock) = (self.fd.clone(), self.remote, self.flock.clone());
+        // Closed first: from here on a grant is either in the channel, or the waiting task sees that nobody wants it.
+        self.granted.close();
+        match self.granted.try_recv() {
+            Ok(Ok(_)) => task::spawn(async move { client.undo(&context, remote, &flock).await }),
+            Ok(Err(_)) => {}
+            Err(_) => task::spawn(async move { client.cancel(&context, &fd, &flock).await }),
+        }
     }
 }

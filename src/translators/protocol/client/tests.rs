@@ -411,6 +411,28 @@ async fn a_grant_that_wins_the_race_is_given_back() {
 }
 
 #[tokio::test]
+async fn a_grant_that_its_caller_did_not_stay_to_see_is_given_back() {
+    let (brick, client, fd) = opened(SETTINGS, 2).await;
+    brick.park(Procedure::Lk);
+    let context = owner(1);
+    let mut waiting = Box::pin(client.lk(&context, &fd, LkCmd::SetLkW, write_lock(25, 10), Dict::NULL));
+    std::future::poll_fn(|poll| {
+        assert!(waiting.as_mut().poll(poll).is_pending());
+        std::task::Poll::Ready(())
+    })
+    .await;
+    brick.parked.lock().unwrap().clear();
+    brick.asked();
+    brick.unpark(0, 0);
+    drop(waiting);
+    let asked = brick.asked();
+    let [Request::Lk(unlock)] = &asked[..] else { panic!("{asked:?}") };
+    assert_eq!((unlock.kind, unlock.flock.start, unlock.flock.len), (LockType::Unlock, 25, 10));
+    brick.reconnect(&client).await;
+    assert!(!brick.asked().iter().any(|request| matches!(request, Request::Lk(_))), "nothing to take again");
+}
+
+#[tokio::test]
 async fn a_waiting_lock_is_noted_when_it_is_granted() {
     let (brick, client, fd) = opened(SETTINGS, 2).await;
     brick.park(Procedure::Lk);
