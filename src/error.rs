@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rgfs_protocol::Errno;
+use rgfs_protocol::{Dict, Errno};
 
 /// A failed fop: an errno and a cause that names the translator (a leaf names its brick) and the step.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub struct FopError {
     pub step: &'static str,
     /// More, where there is more to say.
     pub detail: Option<Box<str>>,
+    /// What the brick answered besides the errno, where it answered anything (`glusterfs.parent-entrylk`...).
+    pub xdata: Option<Box<Dict>>,
 }
 
 /// Result of a fop.
@@ -24,13 +26,20 @@ pub type FopResult<T> = Result<T, FopError>;
 impl FopError {
     /// An error without detail.
     pub fn new(errno: Errno, origin: &Arc<str>, step: &'static str) -> Self {
-        FopError { errno, origin: origin.clone(), step, detail: None }
+        FopError { errno, origin: origin.clone(), step, detail: None, xdata: None }
     }
 
     /// Adds what a reader of the log wants to know.
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into().into_boxed_str());
+        self
+    }
+
+    /// Adds what the brick answered besides.
+    #[must_use]
+    pub fn with_xdata(mut self, xdata: Dict) -> Self {
+        self.xdata = (!xdata.is_empty()).then(|| Box::new(xdata));
         self
     }
 

@@ -3,6 +3,7 @@
 //! Arrows go one way: `fuse -> graph -> translators -> net -> protocol`. The shape is drawn in `docs/ARCHITECTURE.md`.
 
 pub mod cli;
+pub mod clock;
 pub mod context;
 pub mod error;
 pub mod event;

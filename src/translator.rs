@@ -47,6 +47,13 @@ pub trait Translator: Send + Sync + 'static {
         let _ = out;
     }
 
+    /// Finishes what was put off: the mount is about to end, and nothing else comes.
+    async fn drain(&self) {
+        for child in self.children() {
+            child.drain().await;
+        }
+    }
+
     /// Finds a name in a directory, or (nameless loc) an inode by its gfid. `loc.inode` may be fresh.
     async fn lookup(&self, context: &Context, loc: &Loc, xdata: Dict) -> FopResult<LookupReply> {
         self.child().lookup(context, loc, xdata).await

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
+use rgfs::clock::RealClock;
 use rgfs::graph::{Environment, Identity};
 use rgfs::net::Network;
 use rgfs::reply::Payload;
@@ -43,8 +44,10 @@ impl Leaf {
         let text = volfiles::volume("leaf", "protocol/client", &options, &[]);
         let graph = volfile::parse(text.as_bytes())?;
         let volume = graph.volume("leaf").context("no volume")?;
+        let network = Network::start(1)?;
         let environment = Environment {
-            network: Network::start(1)?,
+            clock: Arc::new(RealClock::new(&network)),
+            network,
             identity: Arc::new(Identity {
                 context_id: Gfid::from_random([std::process::id() as u8; 16]).to_string().into(),
                 graph_id: 0,

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::net::Network;
 
 /// The surroundings of a graph: handed to every translator when it is built.
@@ -20,6 +21,8 @@ pub struct Environment {
     pub subdir_mount: Option<Arc<str>>,
     /// Id of the volume, once the first brick or the volfile has told it. Every later brick must agree.
     pub volume_id: Arc<OnceLock<Arc<str>>>,
+    /// Time, for translators that wait or act later.
+    pub clock: Arc<dyn Clock>,
     /// How long to wait for a brick to be reached, from name resolution to the answer of SETVOLUME.
     pub connect_timeout: Duration,
 }

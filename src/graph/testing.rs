@@ -4,14 +4,17 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::{Environment, Identity};
+use crate::clock::RealClock;
 use crate::net::Network;
 use crate::volfile::{Graph, Kind, Options, Position, Volume, parse};
 
 /// Surroundings of a process that has no volfile server and one network thread for all tests.
 pub(crate) fn environment() -> Environment {
     static NETWORK: OnceLock<Network> = OnceLock::new();
+    let network = NETWORK.get_or_init(|| Network::start(1).unwrap()).clone();
     Environment {
-        network: NETWORK.get_or_init(|| Network::start(1).unwrap()).clone(),
+        clock: Arc::new(RealClock::new(&network)),
+        network,
         identity: Arc::new(Identity {
             context_id: "11111111-1111-4111-8111-111111111111".into(),
             graph_id: 0,

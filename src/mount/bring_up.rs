@@ -8,6 +8,7 @@ use rgfs_protocol::{Dict, FileType, Gfid};
 use super::failure::Failure;
 use super::fetch::Fetched;
 use super::options::{MountOptions, VolfileSource};
+use crate::clock::RealClock;
 use crate::context::Context;
 use crate::event::Status;
 use crate::graph::{Environment, Identity, LiveGraph};
@@ -82,6 +83,7 @@ fn environment(options: &MountOptions, volfile: &Fetched, network: &Network) -> 
         volfile_key: key.into(),
         subdir_mount: options.subdir.as_deref().map(Arc::from),
         volume_id: Arc::new(OnceLock::new()),
+        clock: Arc::new(RealClock::new(network)),
         // Shorter than the mount may take, so that a silent brick is named together with the question it left open.
         connect_timeout: options.mount_timeout.mul_f32(0.8),
     })

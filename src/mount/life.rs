@@ -22,6 +22,8 @@ use crate::net::volfile::Subscription;
 
 /// How long programs may keep files open after SIGTERM has taken the mount away.
 const LINGER: Duration = Duration::from_secs(1);
+/// How long translators may take to finish after an unmount.
+const DRAIN_TIME: Duration = Duration::from_secs(10);
 /// Network threads.
 const NETWORK_THREADS: usize = 1;
 
@@ -208,6 +210,16 @@ impl Life {
         }
     }
 
+    /// Lets the translators finish what they put off (a replicate's post-ops). What takes longer is left to the bricks,
+    /// which notice that this client is gone, and to self-heal.
+    fn drain(&self) {
+        let top = self.graph.top().clone();
+        let drained = async move { tokio::time::timeout(DRAIN_TIME, top.drain()).await };
+        if self.network.handle().block_on(drained).is_err() {
+            tracing::warn!("translators did not finish within {} s of the unmount", DRAIN_TIME.as_secs());
+        }
+    }
+
     fn clean_up(&self) {
         drop(self.pid_file.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
@@ -223,6 +235,7 @@ impl Mounted {
                 self.life.detach();
             }
         }
+        self.life.drain();
         self.life.clean_up();
         EXIT_ENDED
     }

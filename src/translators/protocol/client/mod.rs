@@ -104,7 +104,7 @@ fn read_answer<F: Fop>(name: &Arc<str>, body: Bytes) -> FopResult<(F::Reply, Byt
     match reply.outcome() {
         Ok(_) => Ok((reply, decoder.rest())),
         Err(errno) => {
-            let error = FopError::new(errno, name, step);
+            let error = FopError::new(errno, name, step).with_xdata(reply.xdata().clone());
             Err(match reply.xdata().contains(PREOP_FAILED) {
                 true => error.with_detail(PREOP_FAILED),
                 false => error,
