@@ -1,8 +1,8 @@
 //! `cargo xtask bench`: rgfs against the C client, on the same volume, in the same run.
 //!
-//! The task runs itself again in a sandbox (namespaces of its own), starts a volume there, and in every round runs every row with
-//! every client, in alternating order. A row starts on a fresh mount, so that no client profits from what an earlier row left in its
-//! caches. The loads are compiled code in this process; what is compared are medians over the rounds.
+//! For each kind of volume the task runs itself again in a sandbox (namespaces of its own), starts the volume there, and in every
+//! round runs every row with every client, in alternating order. A row starts on a fresh mount, so that no client profits from what
+//! an earlier row left in its caches. The loads are compiled code in this process; what is compared are medians over the rounds.
 
 mod report;
 mod workload;
@@ -29,17 +29,20 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',')]
     rows: Vec<Workload>,
     /// How often each row runs with each client
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// What is mounted
-    #[arg(long, value_enum, default_value_t = VolumeKind::Distribute)]
-    volume: VolumeKind,
+    /// What is mounted: these volumes, one after the other
+    #[arg(long, value_delimiter = ',', default_values = ["distribute", "replicate"])]
+    volume: Vec<VolumeKind>,
     /// Bricks on the disk; without it they lie in memory, so that the clients are measured and not the disk
     #[arg(long)]
     on_disk: bool,
-    /// Put the table into docs/PERFORMANCE.md
+    /// Put the table of each volume into docs/PERFORMANCE.md
     #[arg(long)]
     write: bool,
+    /// The volume of this sandbox: set by the bench itself when it starts again inside
+    #[arg(long, hide = true)]
+    inside: Option<VolumeKind>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -49,11 +52,24 @@ enum ClientName {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum VolumeKind {
+pub(crate) enum VolumeKind {
     /// Two bricks, made by glusterd, with its defaults
     Distribute,
+    /// Replica 3, made by glusterd, with its defaults
+    Replicate,
     /// One hand-written brick: nothing above `protocol/client`, for profiles
     Static,
+}
+
+impl VolumeKind {
+    /// The word of the command line, which the markers of docs/PERFORMANCE.md use too.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Distribute => "distribute",
+            Self::Replicate => "replicate",
+            Self::Static => "static",
+        }
+    }
 }
 
 impl ClientName {
@@ -80,25 +96,31 @@ pub(crate) struct Sample {
     pub(crate) copied: Option<f64>,
 }
 
+/// For one volume.
 const TIME_LIMIT: Duration = Duration::from_secs(1800);
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     if let Some(sandbox) = Sandbox::enter()? {
-        return inside(options, &sandbox);
+        let kind = options.inside.context("inside a sandbox the bench knows its volume")?;
+        return inside(options, kind, &sandbox);
     }
     setup::packages()?;
     let mut environment = Vec::new();
     if options.clients.contains(&ClientName::Rgfs) && std::env::var_os(PROGRAM_VARIABLE).is_none() {
         environment.push((PROGRAM_VARIABLE, setup::release_build()?));
     }
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let outcome = sandbox::launch("bench", &arguments, &environment, TIME_LIMIT, true)?;
-    ensure!(outcome.status.success(), "the bench failed: {}", outcome.status);
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    for kind in &options.volume {
+        let arguments = [given.clone(), vec!["--inside".to_owned(), kind.name().to_owned()]].concat();
+        let outcome = sandbox::launch("bench", &arguments, &environment, TIME_LIMIT, true)?;
+        ensure!(outcome.status.success(), "the bench of the {} volume failed: {}", kind.name(), outcome.status);
+    }
     Ok(())
 }
 
-fn inside(options: &Options, sandbox: &Sandbox) -> Result<()> {
-    let volume = start_volume(options, sandbox).context("starting the volume")?;
+fn inside(options: &Options, kind: VolumeKind, sandbox: &Sandbox) -> Result<()> {
+    say(&format!("volume: {}", kind.name()));
+    let volume = start_volume(options, kind, sandbox).context("starting the volume")?;
     let rows = if options.rows.is_empty() { Workload::value_variants().to_vec() } else { options.rows.clone() };
     let mut samples = Vec::new();
     for round in 0..options.rounds {
@@ -122,17 +144,20 @@ fn inside(options: &Options, sandbox: &Sandbox) -> Result<()> {
     let table = report::table(&samples, &rows);
     say(&format!("\n{table}"));
     if options.write {
-        let command = std::env::args().skip(1).filter(|word| word != "--write").collect::<Vec<_>>().join(" ");
-        report::write(&format!("cargo xtask {command}"), &table)?;
+        let given = std::env::args().skip(1).take_while(|word| word != "--inside").filter(|word| word != "--write");
+        let command = given.collect::<Vec<_>>().join(" ");
+        report::write(kind, &format!("cargo xtask {command}"), &table)?;
     }
     Ok(())
 }
 
-fn start_volume(options: &Options, sandbox: &Sandbox) -> Result<Box<dyn Mountable>> {
+fn start_volume(options: &Options, kind: VolumeKind, sandbox: &Sandbox) -> Result<Box<dyn Mountable>> {
     // /run is a tmpfs of the sandbox's own.
     let place = if options.on_disk { sandbox.directory().to_path_buf() } else { PathBuf::from("/run/bricks") };
-    Ok(match options.volume {
-        VolumeKind::Distribute => Box::new(GlusterdVolume::start_below(sandbox, &place, "bench", 2, &[])?),
+    let glusterd = |bricks, arguments: &[&str]| GlusterdVolume::start_below(sandbox, &place, "bench", bricks, arguments);
+    Ok(match kind {
+        VolumeKind::Distribute => Box::new(glusterd(2, &[])?),
+        VolumeKind::Replicate => Box::new(glusterd(3, &["replica", "3"])?),
         VolumeKind::Static => Box::new(StaticCluster::start(sandbox, 1)?),
     })
 }
@@ -162,7 +187,7 @@ fn measure(volume: &dyn Mountable, client: Client, row: Workload) -> Result<Samp
     let copied = if client == Client::Rgfs { copied_per_byte(mount.process().id()) } else { None };
     mount.unmount()?;
     say(&format!(
-        "  {:26} {:14} {:8.3} s wall  {:8.3} s cpu",
+        "  {:32} {:14} {:8.3} s wall  {:8.3} s cpu",
         row.title(),
         client.to_string(),
         wall.as_secs_f64(),

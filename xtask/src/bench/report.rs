@@ -5,12 +5,9 @@ use std::fs;
 use anyhow::{Context, Result};
 use support::client::Client;
 
-use super::Sample;
 use super::workload::Workload;
+use super::{Sample, VolumeKind};
 use crate::setup;
-
-const BEGIN: &str = "<!-- bench: begin -->";
-const END: &str = "<!-- bench: end -->";
 
 /// The median; of an even number the mean of the middle two.
 fn median(mut values: Vec<f64>) -> Option<f64> {
@@ -83,22 +80,37 @@ pub(crate) fn table(samples: &[Sample], rows: &[Workload]) -> String {
     text
 }
 
-/// Puts the table between the markers of docs/PERFORMANCE.md, with the command that made it.
-pub(crate) fn write(command: &str, table: &str) -> Result<()> {
+/// Puts the table between the markers of its volume in docs/PERFORMANCE.md, with the command that made it.
+pub(crate) fn write(kind: VolumeKind, command: &str, table: &str) -> Result<()> {
     let path = setup::root()?.join("docs/PERFORMANCE.md");
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let (before, rest) = text.split_once(BEGIN).with_context(|| format!("no {BEGIN} in {}", path.display()))?;
-    let (_, after) = rest.split_once(END).with_context(|| format!("no {END} in {}", path.display()))?;
     let cpus = std::thread::available_parallelism()?;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let made = format!("Made by `{command}` on {cpus} CPUs, Linux {}.", kernel.trim());
-    fs::write(&path, format!("{before}{BEGIN}\n{made}\n\n{table}{END}{after}"))?;
+    let replaced = replace(&text, kind.name(), &format!("{made}\n\n{table}"));
+    fs::write(&path, replaced.with_context(|| format!("no markers for {} in {}", kind.name(), path.display()))?)?;
     Ok(())
+}
+
+/// `text` with `content` between the lines `<!-- bench NAME: begin -->` and `<!-- bench NAME: end -->`; `None` without these.
+fn replace(text: &str, name: &str, content: &str) -> Option<String> {
+    let (begin, end) = (format!("<!-- bench {name}: begin -->"), format!("<!-- bench {name}: end -->"));
+    let (before, rest) = text.split_once(&begin)?;
+    let (_, after) = rest.split_once(&end)?;
+    Some(format!("{before}{begin}\n{content}{end}{after}"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::median;
+    use super::{median, replace};
+
+    #[test]
+    fn a_table_goes_between_its_own_markers() {
+        let text = "<!-- bench a: begin -->\n<!-- bench a: end -->\n<!-- bench b: begin -->\nold\n<!-- bench b: end -->\n";
+        let expected = text.replace("old\n", "new\n");
+        assert_eq!(replace(text, "b", "new\n"), Some(expected));
+        assert_eq!(replace(text, "c", "new\n"), None);
+    }
 
     #[test]
     fn medians_of_odd_and_even() {

@@ -5,16 +5,21 @@ use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use rustix::fs::{Advice, fadvise};
 
 /// The block of the sequential rows, and the size of the file.
 const BLOCK: usize = 1 << 20;
 const FILE_BLOCKS: u64 = 512;
-/// The random row: reads of one page, no page twice.
+/// The random rows: one page each, no page twice.
 const PAGE: usize = 4096;
 const RANDOM_READS: u64 = 8192;
+const RANDOM_WRITES: u64 = 4096;
+/// Threads that write pages at the same time, as a database or a virtual disk does.
+const WRITERS: u64 = 4;
+/// The row of small writes that must be durable, one after the other.
+const DURABLE_WRITES: u64 = 1000;
 /// The small files.
 const FILES: u64 = 10_000;
 const DIRECTORIES: u64 = 100;
@@ -29,6 +34,10 @@ pub(crate) enum Workload {
     SeqRead,
     /// Pages of it, cold, in random order
     RandRead,
+    /// Pages within it, in random order, four in flight, with fsync at the end
+    RandWrite,
+    /// A page and an fsync, again and again, at the end of a file
+    FsyncWrite,
     /// 10,000 files of 1 KiB in 100 directories
     Create,
     /// stat of each by its path, cold
@@ -45,6 +54,8 @@ impl Workload {
             Self::SeqWrite => "sequential write 1 MiB",
             Self::SeqRead => "sequential read 1 MiB",
             Self::RandRead => "random read 4 KiB",
+            Self::RandWrite => "random write 4 KiB, 4 in flight",
+            Self::FsyncWrite => "write 4 KiB and fsync",
             Self::Create => "create 10,000 files",
             Self::Stat => "stat 10,000 files",
             Self::LsLr => "ls -lR of 10,000 files",
@@ -56,7 +67,8 @@ impl Workload {
     pub(crate) fn prepare(self, directory: &Path) -> Result<()> {
         match self {
             Self::SeqWrite => remove_if_there(&big(directory)),
-            Self::SeqRead | Self::RandRead => {
+            Self::FsyncWrite => remove_if_there(&journal(directory)),
+            Self::SeqRead | Self::RandRead | Self::RandWrite => {
                 if fs::metadata(big(directory)).map_or(0, |data| data.len()) != FILE_BLOCKS * BLOCK as u64 {
                     write_big(directory)?;
                 }
@@ -80,6 +92,8 @@ impl Workload {
             Self::SeqWrite => write_big(directory),
             Self::SeqRead => read_big(directory),
             Self::RandRead => read_pages(directory),
+            Self::RandWrite => write_pages(directory),
+            Self::FsyncWrite => write_durably(directory),
             Self::Create => create_tree(directory),
             Self::Stat => stat_tree(directory),
             Self::LsLr => list(&tree(directory)),
@@ -98,6 +112,10 @@ pub(crate) fn clean(directory: &Path) -> Result<()> {
 
 fn big(directory: &Path) -> PathBuf {
     directory.join("big")
+}
+
+fn journal(directory: &Path) -> PathBuf {
+    directory.join("journal")
 }
 
 fn tree(directory: &Path) -> PathBuf {
@@ -134,15 +152,47 @@ fn read_pages(directory: &Path) -> Result<u64> {
     let file = File::open(big(directory))?;
     // No readahead: each page is a request of its own.
     fadvise(&file, 0, None, Advice::Random).context("fadvise")?;
-    let pages = FILE_BLOCKS * (BLOCK / PAGE) as u64;
     let mut page = [0; PAGE];
-    // An odd stride visits every page of a power of two once, in no order that readahead knows.
-    let stride = 40_503;
     for index in 0..RANDOM_READS {
-        let number = index.wrapping_mul(stride) % pages;
-        file.read_exact_at(&mut page, number * PAGE as u64)?;
+        file.read_exact_at(&mut page, random_page(index))?;
     }
     Ok(RANDOM_READS)
+}
+
+/// Where the page lies that comes `index`th in a random order.
+fn random_page(index: u64) -> u64 {
+    let pages = FILE_BLOCKS * (BLOCK / PAGE) as u64;
+    // An odd stride visits every page of a power of two once, in no order that readahead knows.
+    index.wrapping_mul(40_503) % pages * PAGE as u64
+}
+
+fn write_pages(directory: &Path) -> Result<u64> {
+    let file = OpenOptions::new().write(true).open(big(directory))?;
+    let page = [0xa5; PAGE];
+    let write_every_fourth = |first: u64| -> std::io::Result<()> {
+        (first..RANDOM_WRITES)
+            .step_by(WRITERS as usize)
+            .try_for_each(|index| file.write_all_at(&page, random_page(index)))
+    };
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS).map(|first| scope.spawn(move || write_every_fourth(first))).collect();
+        writers.into_iter().try_for_each(|writer| match writer.join() {
+            Ok(written) => written.context("a random write"),
+            Err(_) => bail!("a writer panicked"),
+        })
+    })?;
+    file.sync_all()?;
+    Ok(RANDOM_WRITES)
+}
+
+fn write_durably(directory: &Path) -> Result<u64> {
+    let mut file = File::create(journal(directory))?;
+    let page = [0x5a; PAGE];
+    for _ in 0..DURABLE_WRITES {
+        file.write_all(&page)?;
+        file.sync_all()?;
+    }
+    Ok(DURABLE_WRITES)
 }
 
 /// The path of every small file, directory by directory.
