@@ -154,7 +154,8 @@ fn inside(options: &Options, kind: VolumeKind, sandbox: &Sandbox) -> Result<()> 
 fn start_volume(options: &Options, kind: VolumeKind, sandbox: &Sandbox) -> Result<Box<dyn Mountable>> {
     // /run is a tmpfs of the sandbox's own.
     let place = if options.on_disk { sandbox.directory().to_path_buf() } else { PathBuf::from("/run/bricks") };
-    let glusterd = |bricks, arguments: &[&str]| GlusterdVolume::start_below(sandbox, &place, "bench", bricks, arguments);
+    let glusterd =
+        |bricks, arguments: &[&str]| GlusterdVolume::start_below(sandbox, &place, "bench", bricks, arguments);
     Ok(match kind {
         VolumeKind::Distribute => Box::new(glusterd(2, &[])?),
         VolumeKind::Replicate => Box::new(glusterd(3, &["replica", "3"])?),

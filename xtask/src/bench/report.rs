@@ -106,7 +106,8 @@ mod tests {
 
     #[test]
     fn a_table_goes_between_its_own_markers() {
-        let text = "<!-- bench a: begin -->\n<!-- bench a: end -->\n<!-- bench b: begin -->\nold\n<!-- bench b: end -->\n";
+        let text =
+            "<!-- bench a: begin -->\n<!-- bench a: end -->\n<!-- bench b: begin -->\nold\n<!-- bench b: end -->\n";
         let expected = text.replace("old\n", "new\n");
         assert_eq!(replace(text, "b", "new\n"), Some(expected));
         assert_eq!(replace(text, "c", "new\n"), None);
