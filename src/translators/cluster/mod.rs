@@ -2,5 +2,7 @@
 
 pub mod distribute;
 mod join_all;
+#[allow(unused, dead_code, reason = "its parts come one after the other")]
+pub mod replicate;
 
 pub use join_all::{JoinAll, join_all};

@@ -1,0 +1,130 @@
+//! What a replicate remembers of an inode (`afr_inode_ctx_t`).
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+use super::changelog::Kind;
+use super::child_set::ChildSet;
+use super::session::Sessions;
+
+/// Which copies may be read, as learned in one generation of the children.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Readable {
+    /// Generation in which it was learned.
+    pub(super) generation: u32,
+    /// Copies whose content (of a directory: entries) is good.
+    pub(super) data: ChildSet,
+    /// Copies whose attributes are good.
+    pub(super) metadata: ChildSet,
+}
+
+impl Readable {
+    /// Copies good for everything.
+    pub(super) fn both(&self) -> ChildSet {
+        self.data.and(self.metadata)
+    }
+
+    /// Copies good for operations of a kind.
+    pub(super) fn of(&self, kind: Kind) -> ChildSet {
+        match kind {
+            Kind::Metadata => self.metadata,
+            Kind::Data | Kind::Entry => self.data,
+        }
+    }
+
+    fn pack(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.data.0) << 16 | u64::from(self.metadata.0)
+    }
+
+    fn unpack(word: u64) -> Self {
+        Readable {
+            generation: (word >> 32) as u32,
+            data: ChildSet((word >> 16 & 0xffff) as u16),
+            metadata: ChildSet((word & 0xffff) as u16),
+        }
+    }
+}
+
+/// State on an inode. Small, for there are millions; what few inodes need is boxed.
+#[derive(Default)]
+pub(super) struct InodeState {
+    /// A packed [`Readable`]; 0 while nothing is known.
+    readable: AtomicU64,
+    /// Ask the children again before `readable` is used.
+    stale: AtomicBool,
+    /// Locks held for writing.
+    sessions: OnceLock<Box<Sessions>>,
+    /// The copy that the user chose to look at in a split-brain.
+    pub(super) split_brain_choice: Mutex<Option<usize>>,
+}
+
+impl InodeState {
+    /// What is known of the copies; `None` before the first lookup.
+    pub(super) fn readable(&self) -> Option<Readable> {
+        match self.readable.load(Ordering::Acquire) {
+            0 => None,
+            word => Some(Readable::unpack(word)),
+        }
+    }
+
+    /// Notes what the children's answers told. Generations begin at 1, so that nothing known is told apart from nothing
+    /// readable.
+    pub(super) fn set_readable(&self, readable: Readable) {
+        self.readable.store(readable.pack(), Ordering::Release);
+        self.stale.store(false, Ordering::Release);
+    }
+
+    /// A copy failed: it is not read until the children were asked again.
+    pub(super) fn forget_copy(&self, kind: Kind, failed: ChildSet) {
+        let _ = self.readable.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+            (word != 0).then(|| {
+                let mut readable = Readable::unpack(word);
+                match kind {
+                    Kind::Metadata => readable.metadata = readable.metadata.minus(failed),
+                    Kind::Data | Kind::Entry => readable.data = readable.data.minus(failed),
+                }
+                readable.pack()
+            })
+        });
+        self.set_stale();
+    }
+
+    /// The children must be asked before the next use.
+    pub(super) fn set_stale(&self) {
+        self.stale.store(true, Ordering::Release);
+    }
+
+    /// True when the children must be asked again.
+    pub(super) fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Acquire)
+    }
+
+    /// The locks held for writing; made at first use.
+    pub(super) fn sessions(&self) -> &Sessions {
+        self.sessions.get_or_init(Box::default)
+    }
+
+    /// The locks held for writing, if there ever was one.
+    pub(super) fn open_sessions(&self) -> Option<&Sessions> {
+        self.sessions.get().map(|sessions| &**sessions)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remembers_and_forgets_copies() {
+        let state = InodeState::default();
+        assert_eq!(state.readable(), None);
+        let readable = Readable { generation: 7, data: ChildSet::all(3), metadata: ChildSet::one(1) };
+        state.set_readable(readable);
+        assert_eq!(state.readable(), Some(readable));
+        assert!(!state.is_stale());
+        state.forget_copy(Kind::Data, ChildSet::one(1));
+        assert_eq!(state.readable().unwrap().both(), ChildSet::EMPTY);
+        assert_eq!(state.readable().unwrap().of(Kind::Metadata), ChildSet::one(1));
+        assert!(state.is_stale());
+    }
+}

@@ -1,0 +1,3 @@
+//! placeholder
+#[derive(Default)]
+pub(super) struct Sessions;

@@ -1,0 +1,61 @@
+//! Listens to the children, and announces what they add up to (`afr_notify`).
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::core::Core;
+use crate::event::{Event, Status};
+use crate::task;
+
+/// How long silent children are waited for (`__afr_launch_notify_timer`).
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Begins to listen.
+pub(super) fn watch(core: &Arc<Core>) {
+    for (index, child) in core.children.iter().enumerate() {
+        let above = Arc::downgrade(core);
+        child.events().subscribe(move |event| heard(&above, index, event));
+    }
+    // A child may have spoken before anybody listened.
+    for (index, child) in core.children.iter().enumerate() {
+        let status = child.events().status();
+        if status != Status::Connecting {
+            changed(core, index, status);
+        }
+    }
+    let (above, patience) = (Arc::downgrade(core), core.clock.sleep(PATIENCE));
+    task::spawn(async move {
+        patience.await;
+        if let Some(core) = above.upgrade() {
+            core.with_family(|family| family.stop_waiting());
+            announce(&core);
+        }
+    });
+}
+
+fn heard(above: &Weak<Core>, index: usize, event: &Event) {
+    let Some(core) = above.upgrade() else { return };
+    match event {
+        Event::Status(status) => changed(&core, index, status.clone()),
+        other => core.events.announce(other),
+    }
+}
+
+fn changed(core: &Arc<Core>, index: usize, status: Status) {
+    core.with_family(|family| family.heard(index, status));
+    announce(core);
+}
+
+/// Announces what the family adds up to until that is what was announced last: between the two another thread may have
+/// announced newer news of another child.
+fn announce(core: &Core) {
+    let mut said = None;
+    loop {
+        let status = core.with_family(|family| family.overall());
+        if status == Status::Connecting || said.as_ref() == Some(&status) {
+            return;
+        }
+        core.events.announce(&Event::Status(status.clone()));
+        said = Some(status);
+    }
+}
