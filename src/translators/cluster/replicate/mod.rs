@@ -19,6 +19,7 @@ mod fd_state;
 mod inode_state;
 mod internal_locks;
 mod lock;
+mod lock_order;
 mod lookup;
 mod metadata_fops;
 mod open;
