@@ -315,12 +315,7 @@ impl Locks {
         self.held = held;
     }
 
-    async fn call_all(
-        &self,
-        held: &[Held],
-        on: impl Fn(&Held) -> ChildSet,
-        request: Request,
-    ) -> Vec<FopResult<Dict>> {
+    async fn call_all(&self, held: &[Held], on: impl Fn(&Held) -> ChildSet, request: Request) -> Vec<FopResult<Dict>> {
         let pairs = held.iter().flat_map(|held| on(held).iter().map(move |child| (held, child)));
         let calls = pairs.map(|(held, child)| held.call(self.core.child(child), &self.context, &self.domain, request));
         join_all(calls).await
