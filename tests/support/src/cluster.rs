@@ -6,10 +6,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 
 use crate::brick::{Brick, wait_for_port};
 use crate::client::{Client, Mount, Source};
-use crate::process::{Daemon, run};
+use crate::process::{Daemon, run, signal_process};
 use crate::sandbox::{GLUSTERD_HOST, Sandbox, server_address, server_name};
 use crate::volfiles;
 use crate::wait;
@@ -143,12 +144,45 @@ impl GlusterdVolume {
         run(create.arg("force"))?;
         let volume = Self { sandbox: sandbox.clone(), name: name.to_owned(), bricks: directories, _glusterd: glusterd };
         volume.gluster(&["start", name])?;
-        wait::until("all bricks are online", Duration::from_secs(20), || {
-            volume
-                .gluster(&["status", name])
-                .is_ok_and(|text| text.lines().filter(|line| line.contains(" Y ")).count() >= bricks)
-        })?;
+        volume.wait_for_bricks()?;
         Ok(volume)
+    }
+
+    /// Waits until glusterd calls every brick online.
+    fn wait_for_bricks(&self) -> Result<()> {
+        wait::until("all bricks are online", Duration::from_secs(20), || {
+            self.bricks.iter().all(|directory| {
+                let brick = format!("{GLUSTERD_HOST}:{}", directory.display());
+                self.gluster(&["status", &self.name, &brick])
+                    .is_ok_and(|text| text.lines().any(|line| line.contains(" Y ")))
+            })
+        })?;
+        Ok(())
+    }
+
+    /// The volume's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// SIGKILL to a brick (from 0), and waits for its end.
+    pub fn kill_brick(&self, index: usize) -> Result<()> {
+        let id = self.brick_process(index)?;
+        signal_process(id, Signal::KILL).with_context(|| format!("killing brick {index}"))?;
+        let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
+        wait::until(&format!("brick {index} is dead"), Duration::from_secs(10), || {
+            // An orphan of the first process of its namespace, which is this one: nobody else reaps it, and glusterd takes a process
+            // that is not reaped for a running brick.
+            let _ = waitpid(pid, WaitOptions::NOHANG);
+            !Path::new(&format!("/proc/{id}")).exists()
+        })?;
+        Ok(())
+    }
+
+    /// Starts the bricks that are down and waits until all are online. Clients and the self-heal daemon come back on their own.
+    pub fn restart_bricks(&self) -> Result<()> {
+        self.gluster(&["start", &self.name, "force"])?;
+        self.wait_for_bricks()
     }
 
     /// Runs `gluster volume ARGUMENTS`.

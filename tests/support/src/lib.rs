@@ -6,6 +6,11 @@
 //! - [`volfiles`]: the text of hand-written brick and client volfiles;
 //! - [`brick`]: one `glusterfsd` that can be killed, stopped, continued and looked into;
 //! - [`cluster`]: static clusters of such bricks, and volumes made by a real `glusterd`;
+//! - [`replicated`]: replicated volumes of every kind, made by a real `glusterd`: bricks die and return, heals are waited for;
+//! - [`heal_info`]: what `gluster volume heal VOLUME info` says;
+//! - [`backends`]: the copies on the bricks, compared byte by byte, and the marks of replicate on them;
+//! - [`load`]: mixed work whose every acknowledged result is remembered;
+//! - [`content`]: bytes that follow from a seed;
 //! - [`client`]: a mount by the C client or by rgfs; every scenario takes the client as a parameter;
 //! - [`proxy`]: a network that can be cut;
 //! - [`statedump`]: which locks a brick holds;
@@ -27,11 +32,16 @@
 //! }
 //! ```
 
+pub mod backends;
 pub mod brick;
 pub mod client;
 pub mod cluster;
+pub mod content;
+pub mod heal_info;
+pub mod load;
 pub mod process;
 pub mod proxy;
+pub mod replicated;
 pub mod sandbox;
 pub mod statedump;
 pub mod suites;

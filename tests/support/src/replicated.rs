@@ -1,0 +1,258 @@
+//! Replicated volumes of every kind, made by a real `glusterd` with its self-heal daemon: bricks die and return, heals are waited for,
+//! and the copies are compared.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow, bail};
+
+use crate::backends;
+use crate::client::Source;
+use crate::cluster::{GlusterdVolume, Mountable};
+use crate::heal_info::HealInfo;
+use crate::sandbox::Sandbox;
+use crate::statedump;
+use crate::wait;
+
+/// The volume's name. Short, for a brick refuses paths over 4095 bytes, counted from its own root.
+const NAME: &str = "v";
+/// How often the self-heal daemon is asked to look again while a heal is waited for; on its own it looks every ten minutes.
+const HEAL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The kinds of replicated volumes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// Three copies.
+    Replica3,
+    /// Two copies, without quorum (the default of such volumes).
+    Replica2,
+    /// Two copies and an arbiter that holds names and attributes only.
+    Arbiter,
+    /// Names distributed over two sets of three copies.
+    Distributed,
+}
+
+impl Shape {
+    /// How many bricks such a volume has.
+    pub fn bricks(self) -> usize {
+        match self {
+            Self::Replica3 | Self::Arbiter => 3,
+            Self::Replica2 => 2,
+            Self::Distributed => 6,
+        }
+    }
+
+    /// How many bricks make one replica set, an arbiter among them.
+    pub fn set(self) -> usize {
+        if self == Self::Replica2 { 2 } else { 3 }
+    }
+
+    /// Which brick of a set holds no content.
+    pub fn arbiter(self) -> Option<usize> {
+        (self == Self::Arbiter).then_some(2)
+    }
+
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Replica3 | Self::Distributed => &["replica", "3"],
+            Self::Replica2 => &["replica", "2"],
+            Self::Arbiter => &["replica", "2", "arbiter", "1"],
+        }
+    }
+}
+
+/// A started replicated volume.
+#[derive(Debug)]
+pub struct ReplicatedVolume {
+    volume: GlusterdVolume,
+    shape: Shape,
+}
+
+impl ReplicatedVolume {
+    /// Starts glusterd, and a volume of this shape with the options that glusterd gives it.
+    pub fn start(sandbox: &Sandbox, shape: Shape) -> Result<Self> {
+        let volume = GlusterdVolume::start(sandbox, NAME, shape.bricks(), shape.arguments())?;
+        let volume = Self { volume, shape };
+        wait::until("the self-heal daemon is online", Duration::from_secs(20), || {
+            volume
+                .volume
+                .gluster(&["status", NAME, "shd"])
+                .is_ok_and(|text| text.lines().any(|line| line.starts_with("Self-heal Daemon") && line.contains(" Y ")))
+        })?;
+        Ok(volume)
+    }
+
+    /// Its shape.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Sets a volume option.
+    pub fn set(&self, key: &str, value: &str) -> Result<()> {
+        self.volume.set(key, value).map(drop)
+    }
+
+    /// The bricks' directories.
+    pub fn bricks(&self) -> &[PathBuf] {
+        self.volume.bricks()
+    }
+
+    /// The directory of one brick (from 0).
+    pub fn brick(&self, index: usize) -> Result<&Path> {
+        self.bricks().get(index).map(PathBuf::as_path).ok_or_else(|| anyhow!("no brick {index}"))
+    }
+
+    /// The process id of one brick (from 0).
+    pub fn brick_process(&self, index: usize) -> Result<u32> {
+        self.volume.brick_process(index)
+    }
+
+    /// SIGKILL to one brick (from 0).
+    pub fn kill(&self, index: usize) -> Result<()> {
+        self.volume.kill_brick(index)
+    }
+
+    /// Starts the bricks that are down.
+    pub fn restart(&self) -> Result<()> {
+        self.volume.restart_bricks()
+    }
+
+    /// How many clients are connected to one brick, the self-heal daemon and other daemons among them.
+    pub fn connections(&self, index: usize) -> Result<usize> {
+        let text = statedump::take(self.brick_process(index)?)?.text;
+        // One section per client and volume (`server.c`).
+        Ok(text.lines().filter(|line| line.starts_with("conn.") && line.contains(".id=")).count())
+    }
+
+    /// Tells the self-heal daemon to look at the indices now. A refusal is not an error: it may not have reached a new brick yet.
+    pub fn heal(&self) {
+        let _ = self.volume.gluster(&["heal", NAME]);
+    }
+
+    /// What waits for a heal.
+    pub fn heal_info(&self) -> Result<HealInfo> {
+        Ok(HealInfo::parse(&self.volume.gluster(&["heal", NAME, "info"])?))
+    }
+
+    /// How the copies differ, over all replica sets.
+    pub fn differences(&self) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for set in self.bricks().chunks(self.shape.set()) {
+            found.extend(backends::differences(set, self.shape.arbiter())?);
+        }
+        for file in self.full_arbiter_files()? {
+            found.push(format!("{} on an arbiter has content", file.display()));
+        }
+        Ok(found)
+    }
+
+    fn full_arbiter_files(&self) -> Result<Vec<PathBuf>> {
+        match self.shape.arbiter() {
+            Some(index) => Ok(backends::Tree::read(self.brick(index)?)?.files_with_content()),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// What replicate left on the bricks: changelogs that are not zero, index entries.
+    pub fn leftovers(&self) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for brick in self.bricks() {
+            found.extend(backends::leftovers(brick)?);
+        }
+        Ok(found)
+    }
+
+    /// Where copies accuse each other. Bricks that are down are looked at too.
+    pub fn mutual_accusations(&self) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for (number, set) in self.bricks().chunks(self.shape.set()).enumerate() {
+            found.extend(backends::mutual_accusations(set, NAME, number * self.shape.set())?);
+        }
+        Ok(found)
+    }
+
+    /// The locks that bricks hold or queue, of replicate and of applications.
+    pub fn locks(&self) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for index in 0..self.bricks().len() {
+            let dump = statedump::take(self.brick_process(index)?)?;
+            let lines = dump.text.lines().filter(|line| {
+                ["inodelk.inodelk[", "entrylk.entrylk[", "posixlk.posixlk["].iter().any(|lock| line.starts_with(lock))
+            });
+            found.extend(lines.map(|line| format!("brick {index}: {line}")));
+        }
+        Ok(found)
+    }
+
+    /// Waits until nothing waits for a heal, the copies are equal, and no mark and no lock is left; returns how long that took.
+    /// The self-heal daemon is asked to look again and again.
+    pub fn settle(&self, limit: Duration) -> Result<Duration> {
+        let start = Instant::now();
+        let mut next = start;
+        loop {
+            if Instant::now() >= next {
+                self.heal();
+                next = Instant::now() + HEAL_INTERVAL;
+            }
+            let unsettled = self.unsettled();
+            if unsettled.is_empty() {
+                return Ok(start.elapsed());
+            }
+            if start.elapsed() >= limit {
+                bail!("not healed after {limit:?}:\n{}", unsettled.join("\n"));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// What keeps the volume from being settled, cheap questions first.
+    fn unsettled(&self) -> Vec<String> {
+        let questions: [&dyn Fn() -> Result<Vec<String>>; 4] = [
+            &|| {
+                let info = self.heal_info()?;
+                Ok(if info.is_clean() { vec![] } else { vec![format!("heal info: {:?}", info.bricks)] })
+            },
+            &|| self.leftovers(),
+            &|| self.differences(),
+            &|| self.locks(),
+        ];
+        for question in questions {
+            // A file that a heal just moves away is an error that passes.
+            let found = question().unwrap_or_else(|error| vec![format!("{error:#}")]);
+            if !found.is_empty() {
+                return found;
+            }
+        }
+        Vec::new()
+    }
+
+    /// Waits until replicate itself, without a heal, has left no mark and no lock: what a healthy run ends with.
+    pub fn quiet(&self, limit: Duration) -> Result<Duration> {
+        let start = Instant::now();
+        loop {
+            let mut found = self.leftovers()?;
+            found.extend(self.locks()?);
+            if found.is_empty() {
+                return Ok(start.elapsed());
+            }
+            if start.elapsed() >= limit {
+                bail!("left after {limit:?} of a healthy volume:\n{}", found.join("\n"));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Mountable for ReplicatedVolume {
+    fn sandbox(&self) -> &Sandbox {
+        self.volume.sandbox()
+    }
+
+    fn source(&self) -> Source {
+        self.volume.source()
+    }
+
+    fn brick_ids(&self) -> Result<Vec<u32>> {
+        self.volume.brick_ids()
+    }
+}
