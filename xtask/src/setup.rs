@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use support::sandbox::say;
 
 /// A program that must be there, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("glusterd", "glusterfs-server"),
     ("glusterfs", "glusterfs-client"),
     ("fusermount3", "fuse3"),
@@ -17,6 +17,7 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("flock", "util-linux"),
     ("cc", "build-essential"),
     ("ps", "procps"),
+    ("fio", "fio"),
 ];
 /// The outside suites, with the version that the tests were written for.
 const SUITES: [(&str, &str); 2] = [("pjdfstest", "0.2.2"), ("fsx", "0.3.2")];
