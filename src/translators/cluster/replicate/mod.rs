@@ -18,6 +18,7 @@ pub mod family;
 mod fd_state;
 mod inode_state;
 mod internal_locks;
+mod late_open;
 mod lock;
 mod lock_order;
 mod lookup;

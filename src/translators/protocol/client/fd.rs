@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rgfs_protocol::fops::{Fop, Procedure, Wire, request};
-use rgfs_protocol::open_flags::wire;
+use rgfs_protocol::open_flags::{host, wire};
 use rgfs_protocol::{Dict, Errno, Gfid};
 
 use super::brick::Brick;
@@ -81,15 +81,21 @@ pub(super) fn access(state: &State, generation: u64, anonymous: bool, now: Insta
     }
 }
 
-/// True for the fops that may go through the anonymous fd when the real one is not open on the brick. `flags` are those
-/// of the open: what they promise about writes, the anonymous fd does not keep.
+/// True for the fops that may go through the anonymous fd when the real one is not open on the brick
+/// (`client-common.c`, `FALLBACK_TO_ANON_FD`). `flags` are those of the open. The anonymous fd never appends: the copies of
+/// a file would differ without anybody noticing. `O_SYNC` and `O_DIRECT` are kept, see [`anonymous_flags`].
 pub(super) fn anonymous_will_do(procedure: Procedure, flags: u32) -> bool {
     match procedure {
-        Procedure::Write => flags & (wire::APPEND | wire::SYNC | wire::DIRECT) == 0,
-        Procedure::Read => flags & wire::DIRECT == 0,
-        Procedure::Fsync | Procedure::Finodelk | Procedure::Fxattrop => true,
+        Procedure::Write => flags & wire::APPEND == 0,
+        Procedure::Read | Procedure::Fsync | Procedure::Finodelk | Procedure::Fxattrop => true,
         _ => false,
     }
+}
+
+/// Flags of READ and WRITE through the anonymous fd: what the open promised is said again, because the brick looks there
+/// (`fd_anonymous_with_flags`, `posix_writev`). Both are of this machine.
+pub(super) fn anonymous_flags(flags: u32, opened_with: i32) -> u32 {
+    flags | (opened_with & (host::O_SYNC | host::O_DIRECT)).cast_unsigned()
 }
 
 /// An open file or directory on the brick. Hangs on the [`Fd`](crate::Fd); dropping it closes the brick's fd.
@@ -99,6 +105,8 @@ pub(super) struct RemoteFd<B: Brick> {
     pub(super) gfid: Gfid,
     /// Flags of the wire with which to open it again; `None` for a directory.
     pub(super) flags: Option<u32>,
+    /// The brick was away when the file was opened. That it does not have the file may then pass: it may be healed.
+    pub(super) late: bool,
     pub(super) state: Mutex<State>,
     /// Held while it is opened again, so that only one does it.
     pub(super) reopening: tokio::sync::Mutex<()>,
@@ -183,7 +191,8 @@ mod tests {
     fn the_anonymous_fd_does_not_break_promises_of_open() {
         assert!(anonymous_will_do(Procedure::Write, wire::ACCESS_MODE));
         assert!(!anonymous_will_do(Procedure::Write, wire::APPEND));
-        assert!(!anonymous_will_do(Procedure::Write, wire::SYNC));
+        assert!(anonymous_will_do(Procedure::Write, wire::SYNC));
+        assert_eq!(anonymous_flags(1, host::O_SYNC | host::O_APPEND), 1 | host::O_SYNC as u32);
         assert!(anonymous_will_do(Procedure::Read, wire::APPEND));
         assert!(!anonymous_will_do(Procedure::Lk, 0));
         assert!(!anonymous_will_do(Procedure::Flush, 0));

@@ -191,7 +191,7 @@ impl<B: Brick> Translator for Client<B> {
             // A brick refuses it; read(2) does not.
             return Ok(ReadReply::default());
         }
-        let flag = self.data_flags(flags);
+        let flag = self.data_flags(remote.data_flags(flags, fd));
         let request = request::Read { gfid: remote.gfid, fd: remote.number, offset, size, flag, xdata };
         let call = fop_call::<request::Read>().on(remote.generation).expecting(size as usize);
         let body = self.send(context, call, &request).await?;
@@ -213,7 +213,7 @@ impl<B: Brick> Translator for Client<B> {
         let remote = self.remote(fd, Procedure::Write).await?;
         let length = data.iter().map(Bytes::len).sum::<usize>();
         let size = u32::try_from(length).map_err(|_| self.error(Errno::EINVAL, Procedure::Write))?;
-        let flag = self.data_flags(flags);
+        let flag = self.data_flags(remote.data_flags(flags, fd));
         let request = request::Write { gfid: remote.gfid, fd: remote.number, offset, size, flag, xdata };
         let call = fop_call::<request::Write>().on(remote.generation).with_payload(data);
         let reply: WriteReply = self.call_as(context, call, &request).await?.into();
@@ -225,6 +225,10 @@ impl<B: Brick> Translator for Client<B> {
     }
 
     async fn flush(&self, context: &Context, fd: &Arc<Fd>, xdata: Dict) -> FopResult<Dict> {
+        if xdata.is_empty() && !self.is_known(fd) && !self.locks().may_be_locked(fd.gfid()) {
+            // Not worth opening it.
+            return Ok(Dict::NULL);
+        }
         let remote = self.remote(fd, Procedure::Flush).await;
         let gfid = remote.as_ref().map_or_else(|_| fd.gfid(), |remote| remote.gfid);
         // close(2) ends the owner's locks on the file, whatever the brick says.

@@ -90,6 +90,13 @@ struct Remote {
     id: u64,
 }
 
+impl Remote {
+    /// READ's and WRITE's flags for this fd, of this machine.
+    fn data_flags(self, flags: u32, fd: &Fd) -> u32 {
+        if self.number == ANONYMOUS_FD { fd::anonymous_flags(flags, fd.flags) } else { flags }
+    }
+}
+
 /// A call of a fop.
 fn fop_call<F: Fop>() -> FopCall {
     FopCall::new(F::PROCEDURE.number(), F::PROCEDURE.name())
@@ -219,16 +226,36 @@ impl<B: Brick> Client<B> {
 
     /// Remembers that the brick opened `fd` as `number` on the connection `generation`.
     fn opened(&self, fd: &Fd, gfid: Gfid, flags: Option<u32>, generation: u64, number: i64) {
-        let remote = Arc::new(RemoteFd {
+        let state = State::Open { generation, number };
+        let known = self.remember(fd, || self.remote_fd(gfid, flags, false, state.clone()));
+        if known.state() != state {
+            // A fop that could not wait had it opened meanwhile, or it is bad and stays bad.
+            fd::close(&*self.link, gfid, flags.is_none(), generation, number);
+        }
+    }
+
+    /// Whether this brick was ever asked to open `fd`.
+    fn is_known(&self, fd: &Fd) -> bool {
+        fd.contexts.get::<RemoteFd<B>>(self.key).is_some()
+    }
+
+    /// What is known of `fd`; `make` tells it when nothing is.
+    fn remember(&self, fd: &Fd, make: impl FnOnce() -> RemoteFd<B>) -> Arc<RemoteFd<B>> {
+        let remote = fd.contexts.get_or_insert_with(self.key, make);
+        self.fds.lock().unwrap_or_else(PoisonError::into_inner).insert(remote.id, Arc::downgrade(&remote));
+        remote
+    }
+
+    fn remote_fd(&self, gfid: Gfid, flags: Option<u32>, late: bool, state: State) -> RemoteFd<B> {
+        RemoteFd {
             id: self.next_fd.fetch_add(1, Ordering::Relaxed),
             gfid,
             flags,
-            state: Mutex::new(State::Open { generation, number }),
+            late,
+            state: Mutex::new(state),
             reopening: tokio::sync::Mutex::default(),
             client: self.me.clone(),
-        });
-        self.fds.lock().unwrap_or_else(PoisonError::into_inner).insert(remote.id, Arc::downgrade(&remote));
-        fd.contexts.set(self.key, remote);
+        }
     }
 
     /// An fd is closed: its number and its locks are of the past.
@@ -239,14 +266,19 @@ impl<B: Brick> Client<B> {
 
     /// How `procedure` names `fd` to the brick. Opens it first where a reconnect overtook the answer of its open.
     async fn remote(&self, fd: &Fd, procedure: Procedure) -> FopResult<Remote> {
-        let Some(remote) = fd.contexts.get::<RemoteFd<B>>(self.key) else {
-            return self.never_opened(fd, procedure);
+        let remote = match fd.contexts.get::<RemoteFd<B>>(self.key) {
+            Some(remote) => remote,
+            None if self.anonymous_will_do(procedure, open_flags::to_wire(fd.flags)) => {
+                let generation = self.generation(procedure)?;
+                return Ok(Remote { generation, gfid: fd.gfid(), number: ANONYMOUS_FD, id: 0 });
+            }
+            None => self.opened_late(fd),
         };
         let flags = remote.flags.unwrap_or_default();
         let mut tried = false;
         loop {
             let generation = self.generation(procedure)?;
-            let anonymous = fd::anonymous_will_do(procedure, flags);
+            let anonymous = self.anonymous_will_do(procedure, flags);
             let number = match fd::access(&remote.state(), generation, anonymous, Instant::now()) {
                 Access::Number(number) => number,
                 Access::Anonymous => ANONYMOUS_FD,
@@ -267,12 +299,19 @@ impl<B: Brick> Client<B> {
         }
     }
 
-    /// An fd that was opened while this brick was away.
-    fn never_opened(&self, fd: &Fd, procedure: Procedure) -> FopResult<Remote> {
-        if !fd::anonymous_will_do(procedure, open_flags::to_wire(fd.flags)) {
-            let detail = "the file is not open on this brick";
-            return Err(self.error(Errno::EBADFD, procedure).with_detail(detail));
-        }
-        Ok(Remote { generation: self.generation(procedure)?, gfid: fd.gfid(), number: ANONYMOUS_FD, id: 0 })
+    /// An fd that was opened while this brick was away. It is opened now, by gfid and as root like after a reconnect: a
+    /// failure here would accuse a brick that is well.
+    fn opened_late(&self, fd: &Fd) -> Arc<RemoteFd<B>> {
+        let directory = fd.inode.is_dir() || fd.flags & open_flags::host::O_DIRECTORY != 0;
+        let flags = (!directory).then(|| self.wire_flags(fd.flags));
+        let reason = "it is not open on this brick".into();
+        self.remember(fd, || {
+            self.remote_fd(fd.gfid(), flags, true, State::Closed { generation: 0, since: Instant::now(), reason })
+        })
+    }
+
+    /// Whether a fop may go through the anonymous fd. With `strict-locks` nothing is written but through an fd that is open.
+    fn anonymous_will_do(&self, procedure: Procedure, flags: u32) -> bool {
+        !(self.options.strict_locks && procedure == Procedure::Write) && fd::anonymous_will_do(procedure, flags)
     }
 }

@@ -50,12 +50,17 @@ pub(super) fn plan(state: &State, generation: u64, holds_locks: bool, strict_loc
     }
 }
 
-/// The state of an fd whose reopening failed. `None`: the connection went away, or the brick did not answer, which says
+/// The state of an fd whose reopening failed; `late` is [`RemoteFd::late`]. `None`: the connection went away, or the brick did not answer, which says
 /// nothing about the file; it stays as it is, to be opened on the next connection or when it is needed.
-pub(super) fn after_failure(errno: Errno, generation: u64, holds_locks: bool, now: Instant) -> Option<State> {
+pub(super) fn after_failure(
+    errno: Errno,
+    generation: u64,
+    (late, holds_locks): (bool, bool),
+    now: Instant,
+) -> Option<State> {
     Some(match errno {
         Errno::ENOTCONN => return None,
-        Errno::ENOENT | Errno::ESTALE => {
+        Errno::ENOENT | Errno::ESTALE if !late => {
             State::Bad { reason: "the file was removed, and the connection that held it open is lost".into() }
         }
         _ if holds_locks => {
@@ -102,7 +107,7 @@ impl<B: Brick> Client<B> {
             let number = match opening.await {
                 Ok(number) => number,
                 Err(error) => {
-                    let state = after_failure(error.errno, generation, !held.is_empty(), Instant::now());
+                    let state = after_failure(error.errno, generation, (fd.late, !held.is_empty()), Instant::now());
                     tracing::warn!(gfid = %fd.gfid, ?state, "{error}");
                     if let Some(state) = state {
                         fd.set_state(state);
@@ -211,11 +216,14 @@ mod tests {
     #[test]
     fn a_removed_file_and_a_lost_lock_are_for_ever() {
         let now = Instant::now();
-        assert!(matches!(after_failure(Errno::ENOENT, 1, false, now), Some(State::Bad { .. })));
-        assert!(matches!(after_failure(Errno::ESTALE, 1, false, now), Some(State::Bad { .. })));
-        assert!(matches!(after_failure(Errno::EIO, 1, true, now), Some(State::Bad { .. })));
-        assert!(matches!(after_failure(Errno::EIO, 1, false, now), Some(State::Closed { generation: 1, .. })));
-        assert_eq!(after_failure(Errno::ENOTCONN, 1, true, now), None, "nobody said that they are lost");
+        assert!(matches!(after_failure(Errno::ENOENT, 1, (false, false), now), Some(State::Bad { .. })));
+        assert!(matches!(after_failure(Errno::ESTALE, 1, (false, false), now), Some(State::Bad { .. })));
+        assert!(matches!(after_failure(Errno::EIO, 1, (false, true), now), Some(State::Bad { .. })));
+        for (errno, late) in [(Errno::EIO, false), (Errno::ENOENT, true)] {
+            let state = after_failure(errno, 1, (late, false), now);
+            assert!(matches!(state, Some(State::Closed { generation: 1, .. })), "{errno} {late}");
+        }
+        assert_eq!(after_failure(Errno::ENOTCONN, 1, (false, true), now), None, "nobody said that they are lost");
     }
 
     #[test]

@@ -276,6 +276,52 @@ async fn the_anonymous_fd_helps_where_it_may() {
     }
 }
 
+/// A client over a brick in memory, and a file that was opened while the brick was away.
+fn opened_elsewhere(flags: i32) -> (Arc<Memory>, Arc<Client<Memory>>, Arc<Fd>) {
+    let brick = Memory::new();
+    let client = Client::over(brick.clone(), SETTINGS);
+    (brick, client, Fd::new(file(), flags, 33))
+}
+
+#[tokio::test]
+async fn a_file_opened_elsewhere_is_written_anonymously_and_as_promised() {
+    let (brick, client, fd) = opened_elsewhere(1 | host::O_SYNC);
+    client.writev(&owner(1), &fd, smallvec![], 0, 0, Dict::NULL).await.unwrap();
+    client.flush(&owner(1), &fd, Dict::NULL).await.unwrap();
+    let asked = brick.asked();
+    let [Request::Write(write)] = &asked[..] else { panic!("{asked:?}") };
+    assert_eq!((write.gfid, write.fd, write.flag), (GFID, ANONYMOUS_FD, host::O_SYNC as u32));
+}
+
+#[tokio::test]
+async fn a_file_opened_elsewhere_is_opened_here_once_when_the_anonymous_fd_will_not_do() {
+    let (brick, client, fd) = opened_elsewhere(1 | host::O_APPEND | host::O_TRUNC | host::O_CREAT);
+    client.writev(&owner(1), &fd, smallvec![], 0, 0, Dict::NULL).await.unwrap();
+    client.ftruncate(&owner(1), &fd, 0, Dict::NULL).await.unwrap();
+    // The fd that is in use stays, and a second one goes.
+    client.open(&owner(1), &Loc::inode(file()), 1, &fd, Dict::NULL).await.unwrap();
+    client.fstat(&owner(1), &fd, Dict::NULL).await.unwrap();
+    let asked = brick.asked();
+    let [Request::Open(open), Request::Write(write), Request::Ftruncate(_), rest @ ..] = &asked[..] else {
+        panic!("{asked:?}")
+    };
+    assert_eq!((open.flags, write.fd), (wire::APPEND | 1, 0));
+    let [Request::Open(_), Request::Release(release), Request::Fstat(fstat)] = rest else { panic!("{rest:?}") };
+    assert_eq!((release.fd, fstat.fd), (1, 0));
+}
+
+#[tokio::test]
+async fn a_file_opened_elsewhere_may_still_be_healed() {
+    let (brick, client, fd) = opened_elsewhere(2);
+    brick.fail(Procedure::Open, Errno::ENOENT);
+    let error = client.ftruncate(&owner(1), &fd, 0, Dict::NULL).await.unwrap_err();
+    assert_eq!(error.errno, Errno::EBADFD);
+    brick.asked();
+    client.writev(&owner(1), &fd, smallvec![], 0, 0, Dict::NULL).await.unwrap();
+    let asked = brick.asked();
+    assert!(matches!(&asked[..], [Request::Write(write)] if write.fd == ANONYMOUS_FD), "{asked:?}");
+}
+
 #[tokio::test]
 async fn an_open_that_a_reconnect_overtook_is_made_good() {
     let (brick, client, fd) = opened(SETTINGS, 2).await;
