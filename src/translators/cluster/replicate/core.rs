@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rgfs_protocol::Errno;
@@ -15,6 +15,7 @@ use super::family::{Family, Snapshot};
 use super::fd_state::FdState;
 use super::inode_state::InodeState;
 use super::options::Options;
+use super::requests::Requests;
 use crate::clock::Clock;
 use crate::event::EventSource;
 use crate::inode::{ContextKey, Inode};
@@ -48,6 +49,11 @@ pub(super) struct Core {
     pub(super) preferred: AtomicUsize,
     /// Reads under way on each child.
     pub(super) reads: Vec<AtomicUsize>,
+    /// What reads of each child took lately, in nanoseconds; 0 while unknown.
+    pub(super) latencies: Vec<AtomicU64>,
+    /// Generation in which a child on this machine was looked for last.
+    pub(super) discovered: AtomicU32,
+    pub(super) requests: Requests,
     key: ContextKey,
 }
 
@@ -65,10 +71,12 @@ impl Core {
         let named = options.read_child.as_ref();
         let named = named.and_then(|name| children.iter().position(|child| **child.name() == **name));
         let preferred = options.read_child_index.or(named).unwrap_or(usize::MAX);
+        let keys = Keys::new(ids.iter().map(String::as_str), &options.dirty_key);
         Core {
+            requests: Requests::new(&keys, &name),
             heal_domain: format!("{name}:self-heal").into(),
             name,
-            keys: Keys::new(ids.iter().map(String::as_str), &options.dirty_key),
+            keys,
             options,
             events: EventSource::default(),
             clock,
@@ -77,6 +85,8 @@ impl Core {
             heals_pending: AtomicBool::new(true),
             preferred: AtomicUsize::new(preferred),
             reads: children.iter().map(|_| AtomicUsize::new(0)).collect(),
+            latencies: children.iter().map(|_| AtomicU64::new(0)).collect(),
+            discovered: AtomicU32::new(0),
             key: ContextKey::unique(),
             children,
         }

@@ -1,6 +1,6 @@
 //! What a replicate remembers of an inode (`afr_inode_ctx_t`).
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use super::changelog::Kind;
@@ -50,8 +50,10 @@ impl Readable {
 pub(super) struct InodeState {
     /// A packed [`Readable`]; 0 while nothing is known.
     readable: AtomicU64,
-    /// Ask the children again before `readable` is used.
-    stale: AtomicBool,
+    /// How often there was a reason to ask the children again ...
+    doubts: AtomicU32,
+    /// ... and how many of these reasons the last answers knew of.
+    settled: AtomicU32,
     /// Locks held for writing.
     sessions: OnceLock<Box<Sessions>>,
     /// The copy that the user chose to look at in a split-brain.
@@ -67,11 +69,22 @@ impl InodeState {
         }
     }
 
-    /// Notes what the children's answers told. Generations begin at 1, so that nothing known is told apart from nothing
-    /// readable.
+    /// Notes what the children's answers told, to what was asked just now. Generations begin at 1, so that nothing known
+    /// is told apart from nothing readable.
     pub(super) fn set_readable(&self, readable: Readable) {
+        self.settle(readable, self.doubts());
+    }
+
+    /// Take this before the children are asked, for [`InodeState::settle`].
+    pub(super) fn doubts(&self) -> u32 {
+        self.doubts.load(Ordering::Acquire)
+    }
+
+    /// Notes what the children told who were asked when there were `doubts`. When a copy failed meanwhile, the answers may
+    /// be from before that: then they are asked again at the next use.
+    pub(super) fn settle(&self, readable: Readable, doubts: u32) {
         self.readable.store(readable.pack(), Ordering::Release);
-        self.stale.store(false, Ordering::Release);
+        self.settled.store(doubts, Ordering::Release);
     }
 
     /// A copy failed: it is not read until the children were asked again.
@@ -91,12 +104,12 @@ impl InodeState {
 
     /// The children must be asked before the next use.
     pub(super) fn set_stale(&self) {
-        self.stale.store(true, Ordering::Release);
+        self.doubts.fetch_add(1, Ordering::AcqRel);
     }
 
     /// True when the children must be asked again.
     pub(super) fn is_stale(&self) -> bool {
-        self.stale.load(Ordering::Acquire)
+        self.doubts() != self.settled.load(Ordering::Acquire)
     }
 
     /// The locks held for writing; made at first use.
@@ -126,5 +139,19 @@ mod tests {
         assert_eq!(state.readable().unwrap().both(), ChildSet::EMPTY);
         assert_eq!(state.readable().unwrap().of(Kind::Metadata), ChildSet::one(1));
         assert!(state.is_stale());
+        state.set_readable(readable);
+        assert!(!state.is_stale());
+    }
+
+    #[test]
+    fn answers_from_before_a_failure_are_not_trusted() {
+        let state = InodeState::default();
+        let readable = Readable { generation: 1, data: ChildSet::all(3), metadata: ChildSet::all(3) };
+        let asked = state.doubts();
+        state.forget_copy(Kind::Data, ChildSet::one(2));
+        state.settle(readable, asked);
+        assert!(state.is_stale());
+        state.settle(readable, state.doubts());
+        assert!(!state.is_stale());
     }
 }

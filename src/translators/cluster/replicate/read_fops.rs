@@ -1,24 +1,27 @@
-//! To be written.
+//! Reads of one copy: STAT, FSTAT, ACCESS, READLINK, READV, SEEK, RCHECKSUM (`afr-inode-read.c`).
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use rgfs_protocol::types::{EntrylkCmd, EntrylkType, Flock, InodelkCmd, Lease, LkCmd, SeekWhat, XattropFlags};
-use rgfs_protocol::{Dict, Errno, Iatt};
+use rgfs_protocol::types::SeekWhat;
+use rgfs_protocol::{Dict, Errno};
 
 use super::core::Core;
+use super::read::Read;
+use super::target::Target;
 use crate::reply::*;
 use crate::{Context, Fd, FopResult, Loc};
 
 impl Core {
     pub(super) async fn stat(self: &Arc<Self>, context: &Context, loc: &Loc, xdata: Dict) -> FopResult<StatReply> {
-        let _ = (context, loc, xdata);
-        Err(self.error(Errno::ENOSYS, "stat"))
+        let read = Read { attributes: true, ..Read::data("stat") };
+        let target = Target::Inode(loc.inode.clone());
+        self.read(context, &target, read, |_, child| child.stat(context, loc, xdata.clone())).await
     }
 
     pub(super) async fn fstat(self: &Arc<Self>, context: &Context, fd: &Arc<Fd>, xdata: Dict) -> FopResult<StatReply> {
-        let _ = (context, fd, xdata);
-        Err(self.error(Errno::ENOSYS, "fstat"))
+        let read = Read { attributes: true, ..Read::data("fstat") };
+        let target = self.open_file(fd, read.step)?;
+        self.read(context, &target, read, |_, child| child.fstat(context, fd, xdata.clone())).await
     }
 
     pub(super) async fn access(
@@ -28,8 +31,9 @@ impl Core {
         mask: u32,
         xdata: Dict,
     ) -> FopResult<Dict> {
-        let _ = (context, loc, mask, xdata);
-        Err(self.error(Errno::ENOSYS, "access"))
+        let read = Read { is_final: |errno| errno == Errno::EACCES, ..Read::metadata("access") };
+        let target = Target::Inode(loc.inode.clone());
+        self.read(context, &target, read, |_, child| child.access(context, loc, mask, xdata.clone())).await
     }
 
     pub(super) async fn readlink(
@@ -39,8 +43,9 @@ impl Core {
         size: u32,
         xdata: Dict,
     ) -> FopResult<ReadlinkReply> {
-        let _ = (context, loc, size, xdata);
-        Err(self.error(Errno::ENOSYS, "readlink"))
+        let read = Read { is_final: |errno| errno == Errno::EINVAL, ..Read::data("readlink") };
+        let target = Target::Inode(loc.inode.clone());
+        self.read(context, &target, read, |_, child| child.readlink(context, loc, size, xdata.clone())).await
     }
 
     pub(super) async fn readv(
@@ -52,8 +57,9 @@ impl Core {
         flags: u32,
         xdata: Dict,
     ) -> FopResult<ReadReply> {
-        let _ = (context, fd, size, offset, flags, xdata);
-        Err(self.error(Errno::ENOSYS, "readv"))
+        let read = Read::data("readv");
+        let target = self.open_file(fd, read.step)?;
+        self.read(context, &target, read, |_, child| child.readv(context, fd, size, offset, flags, xdata.clone())).await
     }
 
     pub(super) async fn seek(
@@ -64,8 +70,10 @@ impl Core {
         what: SeekWhat,
         xdata: Dict,
     ) -> FopResult<SeekReply> {
-        let _ = (context, fd, offset, what, xdata);
-        Err(self.error(Errno::ENOSYS, "seek"))
+        // There is nothing of that sort after the offset.
+        let read = Read { is_final: |errno| errno == Errno::ENXIO, ..Read::data("seek") };
+        let target = self.open_file(fd, read.step)?;
+        self.read(context, &target, read, |_, child| child.seek(context, fd, offset, what, xdata.clone())).await
     }
 
     pub(super) async fn rchecksum(
@@ -76,7 +84,20 @@ impl Core {
         len: u32,
         xdata: Dict,
     ) -> FopResult<RchecksumReply> {
-        let _ = (context, fd, offset, len, xdata);
-        Err(self.error(Errno::ENOSYS, "rchecksum"))
+        let read = Read::data("rchecksum");
+        let target = self.open_file(fd, read.step)?;
+        self.read(context, &target, read, |_, child| child.rchecksum(context, fd, offset, len, xdata.clone())).await
+    }
+
+    /// The target of a read of an open file.
+    ///
+    /// # Errors
+    /// EBADF when locks of the application on it were lost.
+    pub(super) fn open_file(self: &Arc<Self>, fd: &Arc<Fd>, step: &'static str) -> FopResult<Target> {
+        let state = self.fd(fd);
+        if state.is_bad() {
+            return Err(self.error(Errno::EBADF, step).with_detail("locks of this open file were lost; open it again"));
+        }
+        Ok(Target::Fd(fd.clone()))
     }
 }

@@ -1,0 +1,167 @@
+//! Reads: from one good copy, and from another when that one fails (`afr-read-txn.c`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rgfs_protocol::Errno;
+
+use super::changelog::Kind;
+use super::child_set::ChildSet;
+use super::core::{Call, Core};
+use super::inode_state::InodeState;
+use super::options::ReadHash;
+use super::policy::{Load, Policy};
+use super::target::Target;
+use crate::{Context, FopError, FopResult, Translator};
+
+/// What sort of read it is.
+#[derive(Clone, Copy)]
+pub(super) struct Read {
+    /// The fop, for errors.
+    pub(super) step: &'static str,
+    /// Which copies will do when there is no copy that is good for everything.
+    pub(super) kind: Kind,
+    /// It tells the attributes of the inode: on a directory these must be good too.
+    pub(super) attributes: bool,
+    /// Errors that every copy would answer with: no other is asked.
+    pub(super) is_final: fn(Errno) -> bool,
+}
+
+impl Read {
+    /// A read of content.
+    pub(super) fn data(step: &'static str) -> Self {
+        Read { step, kind: Kind::Data, attributes: false, is_final: |_| false }
+    }
+
+    /// A read of attributes.
+    pub(super) fn metadata(step: &'static str) -> Self {
+        Read { kind: Kind::Metadata, ..Self::data(step) }
+    }
+}
+
+impl Core {
+    /// Calls the child with the copy to be read. When it fails all copies are asked how they are, once, and then the good
+    /// ones are tried, each once.
+    ///
+    /// # Errors
+    /// That of the last copy tried; EIO when no copy is good; ENOTCONN without quorum.
+    pub(super) async fn read<'a, T: Send>(
+        self: &'a Arc<Self>,
+        context: &Context,
+        target: &Target,
+        read: Read,
+        call: impl Fn(usize, &'a Arc<dyn Translator>) -> Call<'a, T>,
+    ) -> FopResult<T> {
+        let snapshot = self.snapshot();
+        self.check_quorum(snapshot, read.step)?;
+        let state = self.inode(target.inode());
+        let candidates = self.known(&state, snapshot).map_or(ChildSet::EMPTY, |known| known.both().and(snapshot.up));
+        let mut tried = ChildSet::EMPTY;
+        let mut last = None;
+        if let Some(index) = self.choose(target, candidates) {
+            match self.call(index, &call).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) if (read.is_final)(error.errno) => return Err(error),
+                Err(error) => last = Some(error),
+            }
+            tried.insert(index);
+        }
+        let refreshed = self.readable_after_refresh(context, target, read.kind, read.attributes, snapshot).await;
+        let mut untried = match refreshed {
+            Ok(copies) => copies,
+            Err(error) => {
+                let index = self.split_brain_choice(&state, &error)?;
+                return self.call(index, &call).await;
+            }
+        };
+        let mut next = self.choose(target, untried).filter(|index| !tried.contains(*index));
+        untried = untried.minus(tried);
+        while let Some(index) = next.or_else(|| untried.first()) {
+            next = None;
+            untried.remove(index);
+            match self.call(index, &call).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) if (read.is_final)(error.errno) => return Err(error),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| self.error(Errno::EIO, read.step).with_detail("no other copy is good")))
+    }
+
+    /// The copy to read, by this client's policy.
+    pub(super) fn choose(&self, target: &Target, candidates: ChildSet) -> Option<usize> {
+        let inode = target.inode();
+        self.policy().choose(candidates, &inode.gfid(), inode.is_dir(), |child| self.load(child))
+    }
+
+    /// This client's policy.
+    pub(super) fn policy(&self) -> Policy {
+        Policy {
+            preferred: Some(self.preferred.load(Ordering::Relaxed)).filter(|index| *index != usize::MAX),
+            hash: self.options.read_hash,
+            count: self.count(),
+            arbiter: self.options.arbiter,
+            // A system call: not where it does not count.
+            pid: if self.options.read_hash == ReadHash::GfidAndPid { std::process::id() } else { 0 },
+        }
+    }
+
+    /// How busy a child is.
+    pub(super) fn load(&self, child: usize) -> Load {
+        Load {
+            reads: self.reads.get(child).map_or(0, |reads| reads.load(Ordering::Relaxed) as u64),
+            latency: self.latencies.get(child).map_or(0, |latency| latency.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// The copy that the user chose to look at, when the copies disagree (`replica.split-brain-choice`).
+    fn split_brain_choice(&self, state: &InodeState, error: &FopError) -> FopResult<usize> {
+        let chosen = *state.split_brain_choice.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        chosen.filter(|_| error.errno == Errno::EIO).ok_or_else(|| error.clone())
+    }
+
+    async fn call<'a, T: Send>(
+        &'a self,
+        index: usize,
+        call: &impl Fn(usize, &'a Arc<dyn Translator>) -> Call<'a, T>,
+    ) -> FopResult<T> {
+        let timed = matches!(self.options.read_hash, ReadHash::LeastLatency | ReadHash::LatencyAndRequests);
+        let started = timed.then(|| self.clock.now());
+        let running = self.reads.get(index).map(Running::new);
+        let result = call(index, self.child(index)).await;
+        drop(running);
+        if let (Some(started), true) = (started, result.is_ok()) {
+            self.note_latency(index, self.clock.now().saturating_sub(started));
+        }
+        result
+    }
+
+    /// Takes a measured read into the average, as an eighth of it.
+    fn note_latency(&self, index: usize, took: Duration) {
+        let Some(latency) = self.latencies.get(index) else { return };
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
+        // Another read may note its own at the same time; then one of the two is lost, and nothing is by that.
+        let average = match latency.load(Ordering::Relaxed) {
+            0 => took,
+            old => old - old / 8 + took / 8,
+        };
+        latency.store(average, Ordering::Relaxed);
+    }
+}
+
+/// Counts a read as under way while it lives; also when nobody waits for it any more.
+struct Running<'a>(&'a AtomicUsize);
+
+impl<'a> Running<'a> {
+    fn new(reads: &'a AtomicUsize) -> Self {
+        reads.fetch_add(1, Ordering::Relaxed);
+        Running(reads)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
