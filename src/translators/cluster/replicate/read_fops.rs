@@ -89,7 +89,8 @@ impl Core {
         self.read(context, &target, read, |_, child| child.rchecksum(context, fd, offset, len, xdata.clone())).await
     }
 
-    /// The target of a read of an open file.
+    /// The target of a read of an open file. Where a child came up since it was opened, it is opened there in the
+    /// background.
     ///
     /// # Errors
     /// EBADF when locks of the application on it were lost.
@@ -97,6 +98,10 @@ impl Core {
         let state = self.fd(fd);
         if state.is_bad() {
             return Err(self.error(Errno::EBADF, step).with_detail("locks of this open file were lost; open it again"));
+        }
+        let up = self.snapshot().up;
+        if !up.minus(state.opened()).is_empty() {
+            self.open_late(fd, up);
         }
         Ok(Target::Fd(fd.clone()))
     }
