@@ -95,9 +95,7 @@ pub fn client(bricks: &[Remote]) -> String {
     let names: Vec<&str> = bricks.iter().map(|brick| brick.name.as_str()).collect();
     match names.as_slice() {
         [only] => leaves(bricks) + &utime(only),
-        several => {
-            leaves(bricks) + &volume("distribute", "cluster/distribute", &[], several) + &utime("distribute")
-        }
+        several => leaves(bricks) + &volume("distribute", "cluster/distribute", &[], several) + &utime("distribute"),
     }
 }
 
