@@ -15,6 +15,8 @@ pub mod mount;
 pub mod net;
 pub mod observe;
 pub mod reply;
+#[cfg(test)]
+pub(crate) mod simulation;
 pub mod task;
 pub mod translator;
 pub mod translators;
