@@ -363,7 +363,10 @@ impl Connection {
         let session = self.world.number();
         if self.state().cut || !self.is_alive() || !self.host.connect(session, self.client, &self.me) {
             let down = Event::Status(Status::Down("nobody listens".into()));
-            return if self.is_alive() { self.events.announce(&down) } else { () };
+            if self.is_alive() {
+                self.events.announce(&down);
+            }
+            return;
         }
         let files: Vec<_> = self.state().files.values().filter_map(Weak::upgrade).collect();
         for file in &files {

@@ -413,7 +413,7 @@ impl Translator for Connection {
     async fn fsyncdir(&self, c: &Context, fd: &Arc<Fd>, _: bool, xdata: Dict) -> FopResult<Dict> {
         let target = self.target(fd, "FSYNCDIR")?;
         let call = self.call("FSYNCDIR", c, gfid_of(target), &xdata);
-        self.ask(c, call, move |brick, caller| Ok(brick.find(caller, target).map(|_| Dict::NULL)?)).await
+        self.ask(c, call, move |brick, caller| brick.find(caller, target).map(|_| Dict::NULL)).await
     }
 
     async fn readdir(&self, c: &Context, fd: &Arc<Fd>, size: u32, offset: u64, xdata: Dict) -> FopResult<ReaddirReply> {

@@ -234,10 +234,12 @@ mod tests {
     use super::*;
     use std::sync::{Arc, Mutex};
 
+    type Answers = Vec<(u8, Result<(), Errno>)>;
+
     #[derive(Default)]
     struct Bench {
         table: LockTable,
-        answers: Arc<Mutex<Vec<(u8, Result<(), Errno>)>>>,
+        answers: Arc<Mutex<Answers>>,
         contentions: Vec<Contention>,
     }
 
@@ -260,7 +262,7 @@ mod tests {
             done
         }
 
-        fn answers(&self) -> Vec<(u8, Result<(), Errno>)> {
+        fn answers(&self) -> Answers {
             std::mem::take(&mut *self.answers.lock().unwrap())
         }
     }

@@ -184,8 +184,7 @@ mod tests {
         let mut ready = Vec::new();
         locks.set(Gfid::ROOT, holder(owner), &flock, 1, wait, granted, &mut ready);
         ready.into_iter().for_each(|granted| granted(Ok(())));
-        let answers = answers.lock().unwrap().clone();
-        answers
+        std::mem::take(&mut *answers.lock().unwrap())
     }
 
     #[test]

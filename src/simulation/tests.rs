@@ -376,7 +376,7 @@ fn a_crashed_client_goes_no_further() {
     cluster.crash_client(0);
     cluster.run_until_idle();
     assert!(running.result().is_none());
-    assert_eq!(cluster.is_alive(0), false);
+    assert!(!cluster.is_alive(0));
 }
 
 #[test]
