@@ -16,6 +16,7 @@ use super::fd_state::FdState;
 use super::inode_state::InodeState;
 use super::options::Options;
 use super::requests::Requests;
+use super::sessions::OpenSessions;
 use crate::clock::Clock;
 use crate::event::EventSource;
 use crate::inode::{ContextKey, Inode};
@@ -54,6 +55,8 @@ pub(super) struct Core {
     /// Generation in which a child on this machine was looked for last.
     pub(super) discovered: AtomicU32,
     pub(super) requests: Requests,
+    /// Files that are locked for writing.
+    pub(super) sessions: OpenSessions,
     key: ContextKey,
 }
 
@@ -75,7 +78,6 @@ impl Core {
         Core {
             requests: Requests::new(&keys, &name),
             heal_domain: format!("{name}:self-heal").into(),
-            name,
             keys,
             options,
             events: EventSource::default(),
@@ -87,7 +89,9 @@ impl Core {
             reads: children.iter().map(|_| AtomicUsize::new(0)).collect(),
             latencies: children.iter().map(|_| AtomicU64::new(0)).collect(),
             discovered: AtomicU32::new(0),
+            sessions: OpenSessions::default(),
             key: ContextKey::unique(),
+            name,
             children,
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, OnceLock};
 
 use super::changelog::Kind;
 use super::child_set::ChildSet;
-use super::session::Sessions;
+use super::data::InodeSessions;
 
 /// Which copies may be read, as learned in one generation of the children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub(super) struct InodeState {
     /// ... and how many of these reasons the last answers knew of.
     settled: AtomicU32,
     /// Locks held for writing.
-    sessions: OnceLock<Box<Sessions>>,
+    sessions: OnceLock<Box<InodeSessions>>,
     /// The copy that the user chose to look at in a split-brain.
     pub(super) split_brain_choice: Mutex<Option<usize>>,
 }
@@ -113,12 +113,12 @@ impl InodeState {
     }
 
     /// The locks held for writing; made at first use.
-    pub(super) fn sessions(&self) -> &Sessions {
+    pub(super) fn sessions(&self) -> &InodeSessions {
         self.sessions.get_or_init(Box::default)
     }
 
     /// The locks held for writing, if there ever was one.
-    pub(super) fn open_sessions(&self) -> Option<&Sessions> {
+    pub(super) fn open_sessions(&self) -> Option<&InodeSessions> {
         self.sessions.get().map(|sessions| &**sessions)
     }
 }

@@ -1,16 +1,45 @@
-//! To be written.
+//! Fops that change attributes and extended attributes: each is a transaction on all copies.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use rgfs_protocol::types::{EntrylkCmd, EntrylkType, Flock, InodelkCmd, Lease, LkCmd, SeekWhat, XattropFlags};
+use rgfs_protocol::types::XattropFlags;
 use rgfs_protocol::{Dict, Errno, Iatt};
 
+use super::changelog::Kind;
 use super::core::Core;
-use crate::reply::*;
+use super::data::Change;
+use super::session::Range;
+use super::target::Target;
+use crate::reply::{PrePostReply, XattrReply};
 use crate::{Context, Fd, FopResult, Loc};
 
+/// Prefixes of names that are this translator's own, on the bricks.
+const PRIVATE_PREFIXES: [&[u8]; 2] = [b"trusted.afr.", b"trusted.glusterfs.afr."];
+
 impl Core {
+    fn metadata(&self, context: &Context, target: Target, step: &'static str) -> Change {
+        let (kind, range, context) = (Kind::Metadata, Range::ALL, context.clone());
+        Change { kind, target, range, linger: false, stable: true, context, step }
+    }
+
+    /// [`Core::metadata`] of an open file, which is opened where it is not yet.
+    fn metadata_of_fd(self: &Arc<Self>, context: &Context, fd: &Arc<Fd>, step: &'static str) -> FopResult<Change> {
+        if self.fd(fd).is_bad() {
+            return Err(self.error(Errno::EBADF, step).with_detail("its locks were lost with a brick"));
+        }
+        self.open_late(fd, self.snapshot().up);
+        Ok(self.metadata(context, Target::Fd(fd.clone()), step))
+    }
+
+    /// Refuses names that only transactions may change: who could set them could make a copy look good.
+    fn check_name(&self, name: &[u8], step: &'static str) -> FopResult<()> {
+        if PRIVATE_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+            let detail = format!("{} belongs to cluster/replicate", String::from_utf8_lossy(name));
+            return Err(self.error(Errno::EPERM, step).with_detail(detail));
+        }
+        Ok(())
+    }
+
     pub(super) async fn setattr(
         self: &Arc<Self>,
         context: &Context,
@@ -19,8 +48,12 @@ impl Core {
         valid: u32,
         xdata: Dict,
     ) -> FopResult<PrePostReply> {
-        let _ = (context, loc, stat, valid, xdata);
-        Err(self.error(Errno::ENOSYS, "setattr"))
+        let change = self.metadata(context, Target::Inode(loc.inode.clone()), "SETATTR");
+        let arguments = (context.clone(), loc.clone(), *stat, valid, xdata);
+        self.change(change, arguments, |(context, loc, stat, valid, xdata), _, child| {
+            child.setattr(context, loc, stat, *valid, xdata.clone())
+        })
+        .await
     }
 
     pub(super) async fn fsetattr(
@@ -31,8 +64,12 @@ impl Core {
         valid: u32,
         xdata: Dict,
     ) -> FopResult<PrePostReply> {
-        let _ = (context, fd, stat, valid, xdata);
-        Err(self.error(Errno::ENOSYS, "fsetattr"))
+        let change = self.metadata_of_fd(context, fd, "FSETATTR")?;
+        let arguments = (context.clone(), fd.clone(), *stat, valid, xdata);
+        self.change(change, arguments, |(context, fd, stat, valid, xdata), _, child| {
+            child.fsetattr(context, fd, stat, *valid, xdata.clone())
+        })
+        .await
     }
 
     pub(super) async fn setxattr(
@@ -43,8 +80,15 @@ impl Core {
         flags: u32,
         xdata: Dict,
     ) -> FopResult<Dict> {
-        let _ = (context, loc, dict, flags, xdata);
-        Err(self.error(Errno::ENOSYS, "setxattr"))
+        for (name, _) in dict.iter() {
+            self.check_name(name, "SETXATTR")?;
+        }
+        let change = self.metadata(context, Target::Inode(loc.inode.clone()), "SETXATTR");
+        let arguments = (context.clone(), loc.clone(), dict, flags, xdata);
+        self.change(change, arguments, |(context, loc, dict, flags, xdata), _, child| {
+            child.setxattr(context, loc, dict.clone(), *flags, xdata.clone())
+        })
+        .await
     }
 
     pub(super) async fn fsetxattr(
@@ -55,8 +99,15 @@ impl Core {
         flags: u32,
         xdata: Dict,
     ) -> FopResult<Dict> {
-        let _ = (context, fd, dict, flags, xdata);
-        Err(self.error(Errno::ENOSYS, "fsetxattr"))
+        for (name, _) in dict.iter() {
+            self.check_name(name, "FSETXATTR")?;
+        }
+        let change = self.metadata_of_fd(context, fd, "FSETXATTR")?;
+        let arguments = (context.clone(), fd.clone(), dict, flags, xdata);
+        self.change(change, arguments, |(context, fd, dict, flags, xdata), _, child| {
+            child.fsetxattr(context, fd, dict.clone(), *flags, xdata.clone())
+        })
+        .await
     }
 
     pub(super) async fn removexattr(
@@ -66,8 +117,13 @@ impl Core {
         name: &str,
         xdata: Dict,
     ) -> FopResult<Dict> {
-        let _ = (context, loc, name, xdata);
-        Err(self.error(Errno::ENOSYS, "removexattr"))
+        self.check_name(name.as_bytes(), "REMOVEXATTR")?;
+        let change = self.metadata(context, Target::Inode(loc.inode.clone()), "REMOVEXATTR");
+        let arguments = (context.clone(), loc.clone(), name.to_owned(), xdata);
+        self.change(change, arguments, |(context, loc, name, xdata), _, child| {
+            child.removexattr(context, loc, name, xdata.clone())
+        })
+        .await
     }
 
     pub(super) async fn fremovexattr(
@@ -77,8 +133,13 @@ impl Core {
         name: &str,
         xdata: Dict,
     ) -> FopResult<Dict> {
-        let _ = (context, fd, name, xdata);
-        Err(self.error(Errno::ENOSYS, "fremovexattr"))
+        self.check_name(name.as_bytes(), "FREMOVEXATTR")?;
+        let change = self.metadata_of_fd(context, fd, "FREMOVEXATTR")?;
+        let arguments = (context.clone(), fd.clone(), name.to_owned(), xdata);
+        self.change(change, arguments, |(context, fd, name, xdata), _, child| {
+            child.fremovexattr(context, fd, name, xdata.clone())
+        })
+        .await
     }
 
     pub(super) async fn xattrop(
@@ -89,8 +150,12 @@ impl Core {
         dict: Dict,
         xdata: Dict,
     ) -> FopResult<XattrReply> {
-        let _ = (context, loc, flags, dict, xdata);
-        Err(self.error(Errno::ENOSYS, "xattrop"))
+        let change = self.metadata(context, Target::Inode(loc.inode.clone()), "XATTROP");
+        let arguments = (context.clone(), loc.clone(), flags, dict, xdata);
+        self.change(change, arguments, |(context, loc, flags, dict, xdata), _, child| {
+            child.xattrop(context, loc, *flags, dict.clone(), xdata.clone())
+        })
+        .await
     }
 
     pub(super) async fn fxattrop(
@@ -101,7 +166,11 @@ impl Core {
         dict: Dict,
         xdata: Dict,
     ) -> FopResult<XattrReply> {
-        let _ = (context, fd, flags, dict, xdata);
-        Err(self.error(Errno::ENOSYS, "fxattrop"))
+        let change = self.metadata_of_fd(context, fd, "FXATTROP")?;
+        let arguments = (context.clone(), fd.clone(), flags, dict, xdata);
+        self.change(change, arguments, |(context, fd, flags, dict, xdata), _, child| {
+            child.fxattrop(context, fd, *flags, dict.clone(), xdata.clone())
+        })
+        .await
     }
 }

@@ -10,6 +10,7 @@
 pub mod changelog;
 pub mod child_set;
 mod core;
+mod data;
 mod directories;
 mod entry_fops;
 pub mod errors;
@@ -35,9 +36,11 @@ pub mod readable;
 mod refresh;
 mod requests;
 mod session;
+mod sessions;
 mod status;
 pub mod super_fast_hash;
 mod target;
+mod verdict;
 mod write_fops;
 mod xattr_reads;
 
@@ -114,7 +117,15 @@ impl Translator for Replicate {
         out("children", &self.core.count());
         out("children-up", &format!("{:?}", snapshot.up));
         out("event-generation", &snapshot.generation);
+        out("open-sessions", &self.core.sessions.len());
         out("quorum-met", &self.core.has_quorum(snapshot.up));
+    }
+
+    async fn drain(&self) {
+        self.core.end_sessions().await;
+        for child in self.children() {
+            child.drain().await;
+        }
     }
 
     async fn lookup(&self, context: &Context, loc: &Loc, xdata: Dict) -> FopResult<LookupReply> {

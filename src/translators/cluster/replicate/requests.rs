@@ -20,10 +20,27 @@ pub(super) const PARENT_ENTRYLK: &str = "glusterfs.parent-entrylk";
 /// The gfid to give to what has none; see [`Requests::lookup`].
 pub(super) const GFID_REQ: &str = "gfid-req";
 
+/// Fds that are open on the inode, on that brick.
+const ACTIVE_FDS: &str = "glusterfs.open-active-fd-count";
+/// Whether a write began where the file ended.
+pub(super) const WRITE_IS_APPEND: &str = "glusterfs.write-is-append";
+/// Marks requests that no application made.
+pub(super) const INTERNAL_FOP: &str = "glusterfs-internal-fop";
+/// The brick may put this FSYNC together with others.
+const BATCH_FSYNC: &str = "batch-fsync";
+/// Tells an FSYNC that no further write is to be expected.
+pub(super) const LAST_FSYNC: &str = "last-fsync";
+
+/// xdata of the FSYNC before a post-op.
+pub(super) fn internal_fsync() -> Dict {
+    Dict::empty().with(BATCH_FSYNC, Value::Int(1)).with(INTERNAL_FOP, Value::str("yes"))
+}
+
 /// The constant part of requests, made once.
 pub(super) struct Requests {
     lookup: Dict,
     refresh: Dict,
+    write: Dict,
 }
 
 impl Requests {
@@ -38,32 +55,46 @@ impl Requests {
                 .with(ENTRYLK_COUNT, Value::Uint(0))
                 .with(PARENT_ENTRYLK, Value::Uint(0)),
             refresh: common.with(INODELK_DOMAIN_COUNT, Value::str(domain)),
+            write: Dict::empty()
+                .with(INODELK_DOMAIN_COUNT, Value::str(domain))
+                .with(ACTIVE_FDS, Value::Uint(4))
+                .with(WRITE_IS_APPEND, Value::Uint(4)),
         }
     }
 
     /// For the LOOKUPs of users, along with what the caller wants. Take `gfid-req` out of that first: a brick would give
     /// that gfid to an entry without one, and the other bricks would not.
     pub(super) fn lookup(&self, xdata: Dict) -> Dict {
-        if xdata.is_empty() {
-            return self.lookup.clone();
-        }
-        let mut request = xdata;
-        let asked = request.len();
-        for (key, value) in self.lookup.iter() {
-            // Only what the caller asked can be there already; among our own keys nothing repeats.
-            if asked != 0 && request.iter().take(asked).any(|(name, _)| name == key) {
-                request.set(key.clone(), value.clone());
-            } else {
-                request.push(Bytes::clone(key), value.clone());
-            }
-        }
-        request
+        with_callers(xdata, &self.lookup)
+    }
+
+    /// For WRITEs, along with what the caller wants.
+    pub(super) fn write(&self, xdata: Dict) -> Dict {
+        with_callers(xdata, &self.write)
     }
 
     /// For asking again how an inode's copies are (`afr_inode_refresh_do`).
     pub(super) fn refresh(&self) -> Dict {
         self.refresh.clone()
     }
+}
+
+/// `ours` on top of what the caller wants.
+fn with_callers(callers: Dict, ours: &Dict) -> Dict {
+    if callers.is_empty() {
+        return ours.clone();
+    }
+    let asked = callers.len();
+    let mut request = callers;
+    for (key, value) in ours.iter() {
+        // Only what the caller asked can be there already; among our own keys nothing repeats.
+        if request.iter().take(asked).any(|(name, _)| name == key) {
+            request.set(key.clone(), value.clone());
+        } else {
+            request.push(Bytes::clone(key), value.clone());
+        }
+    }
+    request
 }
 
 #[cfg(test)]

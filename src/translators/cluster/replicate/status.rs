@@ -1,6 +1,5 @@
 //! Listens to the children, and announces what they add up to (`afr_notify`).
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -38,17 +37,13 @@ fn heard(above: &Weak<Core>, index: usize, event: &Event) {
     let Some(core) = above.upgrade() else { return };
     match event {
         Event::Status(status) => changed(&core, index, status.clone()),
+        Event::InodelkContention { gfid, domain, .. } if *domain == core.name => core.contended(*gfid),
         other => core.events.announce(other),
     }
 }
 
 fn changed(core: &Arc<Core>, index: usize, status: Status) {
-    let before = core.snapshot().generation;
     core.with_family(|family| family.heard(index, status));
-    if core.snapshot().generation != before {
-        // Others may have changed what a child missed; nobody knows before the bricks say so.
-        core.heals_pending.store(true, Ordering::Release);
-    }
     announce(core);
 }
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use rgfs_protocol::Dict;
-use rgfs_protocol::types::{Flock, InodelkCmd, XattropFlags};
+use rgfs_protocol::types::XattropFlags;
 
+use super::core::Call;
 use crate::reply::XattrReply;
-use crate::{Context, Fd, FopResult, Inode, Loc, Translator};
+use crate::{Context, Fd, Inode, Loc, Translator};
 
 /// An inode, or a file that is open. A file that has no name any more is reached through its fd alone.
 #[derive(Clone, Debug)]
@@ -26,38 +27,20 @@ impl Target {
         }
     }
 
-    /// INODELK or FINODELK.
-    pub(super) async fn inodelk(
-        &self,
-        child: &Arc<dyn Translator>,
-        context: &Context,
-        domain: &str,
-        cmd: InodelkCmd,
-        flock: Flock,
-    ) -> FopResult<Dict> {
-        match self {
-            Target::Inode(inode) => {
-                let loc = Loc::inode(inode.clone());
-                child.inodelk(context, domain, &loc, cmd, flock, Dict::NULL).await
-            }
-            Target::Fd(fd) => child.finodelk(context, domain, fd, cmd, flock, Dict::NULL).await,
-        }
-    }
-
     /// XATTROP or FXATTROP with `AddArray`.
-    pub(super) async fn xattrop(
-        &self,
-        child: &Arc<dyn Translator>,
-        context: &Context,
+    pub(super) fn xattrop<'a>(
+        &'a self,
+        child: &'a Arc<dyn Translator>,
+        context: &'a Context,
         delta: Dict,
         xdata: Dict,
-    ) -> FopResult<XattrReply> {
+    ) -> Call<'a, XattrReply> {
         match self {
             Target::Inode(inode) => {
                 let loc = Loc::inode(inode.clone());
-                child.xattrop(context, &loc, XattropFlags::AddArray, delta, xdata).await
+                Box::pin(async move { child.xattrop(context, &loc, XattropFlags::AddArray, delta, xdata).await })
             }
-            Target::Fd(fd) => child.fxattrop(context, fd, XattropFlags::AddArray, delta, xdata).await,
+            Target::Fd(fd) => child.fxattrop(context, fd, XattropFlags::AddArray, delta, xdata),
         }
     }
 }

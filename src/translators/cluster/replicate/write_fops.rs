@@ -1,16 +1,58 @@
-//! To be written.
+//! Fops that change the content of a file: each is a transaction on all copies.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rgfs_protocol::types::{EntrylkCmd, EntrylkType, Flock, InodelkCmd, Lease, LkCmd, SeekWhat, XattropFlags};
-use rgfs_protocol::{Dict, Errno, Iatt};
+use rgfs_protocol::{Dict, Errno, Value};
 
-use super::core::Core;
-use crate::reply::*;
+use super::changelog::Kind;
+use super::core::{ARBITER, Core};
+use super::data::Change;
+use super::requests;
+use super::session::Range;
+use super::target::Target;
+use crate::reply::{CopyFileRangeReply, Payload, PrePostReply, WriteReply};
 use crate::{Context, Fd, FopResult, Loc};
 
+/// What an arbiter gets to write: it keeps no data, but its locks and times must move like those of the others.
+const ARBITER_BYTE: &[u8] = &[0xff];
+
+struct Write {
+    context: Context,
+    fd: Arc<Fd>,
+    data: Payload,
+    size: usize,
+    offset: u64,
+    flags: u32,
+    xdata: Dict,
+    arbiter: bool,
+}
+
+/// Arguments of the fops that have a range and no data.
+struct OnFd {
+    context: Context,
+    fd: Arc<Fd>,
+    offset: u64,
+    len: u64,
+    flag: bool,
+    xdata: Dict,
+}
+
 impl Core {
+    /// Readies an fd for a change: fails one whose locks are lost, and opens it where it is not yet.
+    fn writable(self: &Arc<Self>, fd: &Arc<Fd>, step: &'static str) -> FopResult<()> {
+        if self.fd(fd).is_bad() {
+            return Err(self.error(Errno::EBADF, step).with_detail("its locks were lost with a brick"));
+        }
+        self.open_late(fd, self.snapshot().up);
+        Ok(())
+    }
+
+    fn on_fd(&self, context: &Context, fd: &Arc<Fd>, range: Range, step: &'static str) -> Change {
+        let target = Target::Fd(fd.clone());
+        Change { kind: Kind::Data, target, range, linger: false, stable: true, context: context.clone(), step }
+    }
+
     pub(super) async fn writev(
         self: &Arc<Self>,
         context: &Context,
@@ -20,8 +62,32 @@ impl Core {
         flags: u32,
         xdata: Dict,
     ) -> FopResult<WriteReply> {
-        let _ = (context, fd, data, offset, flags, xdata);
-        Err(self.error(Errno::ENOSYS, "writev"))
+        self.writable(fd, "WRITE")?;
+        let size = data.iter().map(Bytes::len).sum::<usize>();
+        let all_flags = fd.flags | flags.cast_signed();
+        // The brick puts it where the file ends then, wherever that is.
+        let range = if all_flags & libc::O_APPEND != 0 { Range::ALL } else { Range::new(offset, (size as u64).max(1)) };
+        let change = Change {
+            linger: true,
+            stable: all_flags & (libc::O_SYNC | libc::O_DSYNC) != 0,
+            ..self.on_fd(context, fd, range, "WRITE")
+        };
+        let request = self.requests.write(xdata);
+        let (context, fd, arbiter) = (context.clone(), fd.clone(), self.options.arbiter);
+        let write = Write { context, fd, data, size, offset, flags, xdata: request, arbiter };
+        self.change(change, write, |write, index, child| {
+            let xdata = write.xdata.clone();
+            if write.arbiter && index == ARBITER {
+                return Box::pin(async move {
+                    let byte = Payload::from_elem(Bytes::from_static(ARBITER_BYTE), 1);
+                    let sent = child.writev(&write.context, &write.fd, byte, write.offset, write.flags, xdata).await;
+                    // One byte stands for all of them.
+                    sent.map(|reply| WriteReply { written: if reply.written == 1 { write.size } else { 0 }, ..reply })
+                });
+            }
+            child.writev(&write.context, &write.fd, write.data.clone(), write.offset, write.flags, xdata)
+        })
+        .await
     }
 
     pub(super) async fn truncate(
@@ -31,8 +97,19 @@ impl Core {
         offset: u64,
         xdata: Dict,
     ) -> FopResult<PrePostReply> {
-        let _ = (context, loc, offset, xdata);
-        Err(self.error(Errno::ENOSYS, "truncate"))
+        let change = Change {
+            kind: Kind::Data,
+            target: Target::Inode(loc.inode.clone()),
+            range: Range::new(offset, 0),
+            linger: false,
+            stable: true,
+            context: context.clone(),
+            step: "TRUNCATE",
+        };
+        self.change(change, (context.clone(), loc.clone(), offset, xdata), |(context, loc, offset, xdata), _, child| {
+            child.truncate(context, loc, *offset, xdata.clone())
+        })
+        .await
     }
 
     pub(super) async fn ftruncate(
@@ -42,8 +119,12 @@ impl Core {
         offset: u64,
         xdata: Dict,
     ) -> FopResult<PrePostReply> {
-        let _ = (context, fd, offset, xdata);
-        Err(self.error(Errno::ENOSYS, "ftruncate"))
+        self.writable(fd, "FTRUNCATE")?;
+        let change = self.on_fd(context, fd, Range::new(offset, 0), "FTRUNCATE");
+        self.change(change, arguments(context, fd, offset, 0, false, xdata), |on, _, child| {
+            child.ftruncate(&on.context, &on.fd, on.offset, on.xdata.clone())
+        })
+        .await
     }
 
     pub(super) async fn fallocate(
@@ -55,8 +136,12 @@ impl Core {
         len: u64,
         xdata: Dict,
     ) -> FopResult<PrePostReply> {
-        let _ = (context, fd, keep_size, offset, len, xdata);
-        Err(self.error(Errno::ENOSYS, "fallocate"))
+        self.writable(fd, "FALLOCATE")?;
+        let change = self.on_fd(context, fd, Range::new(offset, 0), "FALLOCATE");
+        self.change(change, arguments(context, fd, offset, len, keep_size, xdata), |on, _, child| {
+            child.fallocate(&on.context, &on.fd, on.flag, on.offset, on.len, on.xdata.clone())
+        })
+        .await
     }
 
     pub(super) async fn discard(
@@ -67,8 +152,12 @@ impl Core {
         len: u64,
         xdata: Dict,
     ) -> FopResult<PrePostReply> {
-        let _ = (context, fd, offset, len, xdata);
-        Err(self.error(Errno::ENOSYS, "discard"))
+        self.writable(fd, "DISCARD")?;
+        let change = self.on_fd(context, fd, Range::new(offset, 0), "DISCARD");
+        self.change(change, arguments(context, fd, offset, len, false, xdata), |on, _, child| {
+            child.discard(&on.context, &on.fd, on.offset, on.len, on.xdata.clone())
+        })
+        .await
     }
 
     pub(super) async fn zerofill(
@@ -79,10 +168,19 @@ impl Core {
         len: u64,
         xdata: Dict,
     ) -> FopResult<PrePostReply> {
-        let _ = (context, fd, offset, len, xdata);
-        Err(self.error(Errno::ENOSYS, "zerofill"))
+        self.writable(fd, "ZEROFILL")?;
+        let change = self.on_fd(context, fd, Range::new(offset, len), "ZEROFILL");
+        self.change(change, arguments(context, fd, offset, len, false, xdata), |on, _, child| {
+            child.zerofill(&on.context, &on.fd, on.offset, on.len, on.xdata.clone())
+        })
+        .await
     }
 
+    /// Brings a file to disk on all copies.
+    ///
+    /// While no session is open nothing of this client is under way, and FSYNC changes nothing that a copy could miss: it
+    /// is sent without lock and mark, which saves two rounds. Only a copy that fails makes it a transaction, in which the
+    /// others note that.
     pub(super) async fn fsync(
         self: &Arc<Self>,
         context: &Context,
@@ -90,22 +188,48 @@ impl Core {
         datasync: bool,
         xdata: Dict,
     ) -> FopResult<PrePostReply> {
-        let _ = (context, fd, datasync, xdata);
-        Err(self.error(Errno::ENOSYS, "fsync"))
+        self.writable(fd, "FSYNC")?;
+        let last = xdata.int(requests::LAST_FSYNC).is_some_and(|last| last != 0);
+        let name = Value::str(&self.name);
+        let xdata = xdata.with(requests::INODELK_DOMAIN_COUNT, name);
+        if !self.is_session_open(fd) {
+            let snapshot = self.snapshot();
+            self.check_quorum(snapshot, "FSYNC")?;
+            let replies = self.ask(snapshot.up, |_, child| child.fsync(context, fd, datasync, xdata.clone())).await;
+            if replies.iter().all(|(_, reply)| reply.is_ok()) {
+                let chosen = self.answering_child(&self.inode(&fd.inode), snapshot.up);
+                let reply = replies.into_iter().find(|(index, _)| Some(*index) == chosen);
+                return reply.map_or_else(|| Err(self.no_quorum(snapshot.up, "FSYNC")), |(_, reply)| reply);
+            }
+        }
+        // It conflicts with no write: those that were answered are on the bricks, and others need not be.
+        let change = Change { linger: !last, ..self.on_fd(context, fd, Range::NONE, "FSYNC") };
+        let on = arguments(context, fd, 0, 0, datasync, xdata);
+        self.set_unstable(fd, false);
+        let done =
+            self.change(change, on, |on, _, child| child.fsync(&on.context, &on.fd, on.flag, on.xdata.clone())).await;
+        if done.is_err() {
+            self.set_unstable(fd, true);
+        }
+        done
     }
 
+    /// Not offered: it would have to run on every brick under the locks of both files. Callers copy by reading and writing.
     pub(super) async fn copy_file_range(
         self: &Arc<Self>,
-        context: &Context,
-        source: &Arc<Fd>,
-        source_offset: u64,
-        destination: &Arc<Fd>,
-        destination_offset: u64,
-        len: u32,
-        flags: u32,
-        xdata: Dict,
+        _: &Context,
+        _: &Arc<Fd>,
+        _: u64,
+        _: &Arc<Fd>,
+        _: u64,
+        _: u32,
+        _: u32,
+        _: Dict,
     ) -> FopResult<CopyFileRangeReply> {
-        let _ = (context, source, source_offset, destination, destination_offset, len, flags, xdata);
-        Err(self.error(Errno::ENOSYS, "copy_file_range"))
+        Err(self.error(Errno::EOPNOTSUPP, "COPY_FILE_RANGE"))
     }
+}
+
+fn arguments(context: &Context, fd: &Arc<Fd>, offset: u64, len: u64, flag: bool, xdata: Dict) -> OnFd {
+    OnFd { context: context.clone(), fd: fd.clone(), offset, len, flag, xdata }
 }

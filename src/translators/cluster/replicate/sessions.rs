@@ -1,0 +1,192 @@
+//! The open data sessions of a replicate: they are ended when they have been idle for a while, when somebody else wants a
+//! lock, and when the mount ends.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use rgfs_protocol::Gfid;
+use tokio::sync::Notify;
+
+use super::changelog::Kind;
+use super::core::Core;
+use super::data::session_of;
+use super::inode_state::InodeState;
+use crate::task;
+
+/// Sessions by inode, and when to look at them.
+#[derive(Default)]
+pub(super) struct OpenSessions {
+    table: Mutex<Table>,
+    all_closed: Notify,
+}
+
+#[derive(Default)]
+struct Table {
+    open: HashMap<Gfid, Arc<InodeState>>,
+    due: BinaryHeap<Reverse<Due>>,
+    numbers: u64,
+    /// Somebody waits for the next one to be due.
+    served: bool,
+}
+
+struct Due {
+    at: Duration,
+    number: u64,
+    state: Weak<InodeState>,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
+impl OpenSessions {
+    /// A session of this inode is open.
+    pub(super) fn register(&self, gfid: Gfid, state: &Arc<InodeState>) {
+        self.table().open.insert(gfid, state.clone());
+    }
+
+    /// It is closed.
+    pub(super) fn forget(&self, gfid: Gfid) {
+        let empty = {
+            let mut table = self.table();
+            table.open.remove(&gfid);
+            table.open.is_empty()
+        };
+        if empty {
+            self.all_closed.notify_waiters();
+        }
+    }
+
+    /// Number of inodes with an open session.
+    pub(super) fn len(&self) -> usize {
+        self.table().open.len()
+    }
+
+    /// The session of this inode is idle; look at it then.
+    pub(super) fn watch(&self, core: &Arc<Core>, at: Duration, state: &Arc<InodeState>) {
+        let serve = {
+            let mut table = self.table();
+            table.numbers += 1;
+            let number = table.numbers;
+            table.due.push(Reverse(Due { at, number, state: Arc::downgrade(state) }));
+            !std::mem::replace(&mut table.served, true)
+        };
+        if serve {
+            let core = core.clone();
+            task::spawn(async move { serve_due(&core).await });
+        }
+    }
+
+    fn table(&self) -> std::sync::MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the one who serves the queue does next.
+enum Next {
+    Sleep(Duration),
+    Look(Arc<InodeState>),
+    Skip,
+    End,
+}
+
+/// Ends sessions as they become due, until none is watched.
+async fn serve_due(core: &Arc<Core>) {
+    loop {
+        let now = core.clock.now();
+        let next = {
+            let mut table = core.sessions.table();
+            match table.due.peek() {
+                None => {
+                    table.served = false;
+                    Next::End
+                }
+                Some(Reverse(due)) if due.at > now => Next::Sleep(due.at - now),
+                Some(_) => {
+                    let due = table.due.pop();
+                    due.and_then(|Reverse(due)| due.state.upgrade()).map_or(Next::Skip, Next::Look)
+                }
+            }
+        };
+        match next {
+            Next::Sleep(time) => core.clock.sleep(time).await,
+            Next::Look(state) => look(core, &state, now),
+            Next::Skip => {}
+            Next::End => return,
+        }
+    }
+}
+
+fn look(core: &Arc<Core>, state: &Arc<InodeState>, now: Duration) {
+    let (close, again) = {
+        let mut session = session_of(state, Kind::Data).lock().unwrap_or_else(PoisonError::into_inner);
+        session.watched = false;
+        let due = session.due(core.options.post_op_delay).filter(|_| !session.is_busy());
+        match due {
+            Some(due) if due <= now => (session.end_if_idle(), None),
+            Some(due) => {
+                session.watched = true;
+                (false, Some(due))
+            }
+            None => (false, None),
+        }
+    };
+    if let Some(due) = again {
+        core.sessions.watch(core, due, state);
+    }
+    if close {
+        core.close_in_background(state, Kind::Data);
+    }
+}
+
+impl Core {
+    /// Somebody waits for a lock that a session holds.
+    pub(super) fn contended(self: &Arc<Self>, gfid: Gfid) {
+        let state = self.sessions.table().open.get(&gfid).cloned();
+        if let Some(state) = state {
+            self.end_session(&state);
+        }
+    }
+
+    /// Ends all sessions, and waits until they are closed.
+    pub(super) async fn end_sessions(self: &Arc<Self>) {
+        loop {
+            let all_closed = self.sessions.all_closed.notified();
+            let mut all_closed = std::pin::pin!(all_closed);
+            all_closed.as_mut().enable();
+            let open: Vec<Arc<InodeState>> = self.sessions.table().open.values().cloned().collect();
+            if open.is_empty() {
+                return;
+            }
+            for state in open {
+                self.end_session(&state);
+            }
+            all_closed.await;
+        }
+    }
+
+    fn end_session(self: &Arc<Self>, state: &Arc<InodeState>) {
+        let close = session_of(state, Kind::Data).lock().unwrap_or_else(PoisonError::into_inner).end_soon();
+        if close {
+            self.close_in_background(state, Kind::Data);
+        }
+    }
+}
