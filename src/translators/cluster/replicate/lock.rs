@@ -136,6 +136,8 @@ pub(super) struct Locks {
     generation: u32,
     /// In locking order.
     held: SmallVec<[Held; 1]>,
+    /// Why the last child that did not grant a lock did not.
+    refusal: Option<FopError>,
 }
 
 impl Core {
@@ -160,12 +162,17 @@ impl Core {
         if !errors.iter().any(is_unsupported) {
             errors = locks.wait_for_all(on).await;
         }
-        let unsupported = errors.iter().find(|error| is_unsupported(error));
+        let unsupported = errors.iter().position(is_unsupported);
+        let error = match unsupported {
+            None => errors.pop(),
+            Some(index) => Some(errors.swap_remove(index)),
+        };
         if unsupported.is_none() && !locks.children().is_empty() {
+            locks.refusal = error;
             return Ok(locks);
         }
         locks.give_back().await;
-        Err(unsupported.or(errors.last()).cloned().unwrap_or_else(|| self.no_quorum(ChildSet::EMPTY, "lock")))
+        Err(error.unwrap_or_else(|| self.no_quorum(ChildSet::EMPTY, "lock")))
     }
 
     /// Takes the lock of a healer on as many of these children as possible: where another client holds it, by waiting for
@@ -229,7 +236,13 @@ impl Locks {
             domain: domain.clone(),
             generation: core.snapshot().generation,
             held: lockees.into_iter().map(none).collect(),
+            refusal: None,
         }
+    }
+
+    /// Why the last child that did not grant a lock did not.
+    pub(super) fn refusal(&self) -> Option<&FopError> {
+        self.refusal.as_ref()
     }
 
     /// The children that granted all locks.
@@ -333,6 +346,7 @@ impl Drop for Locks {
             domain: self.domain.clone(),
             generation: self.generation,
             held: std::mem::take(&mut self.held),
+            refusal: None,
         };
         task::spawn(async move { locks.give_back().await });
     }

@@ -1,0 +1,269 @@
+//! How a name changes on all copies (`afr_transaction`, types ENTRY and ENTRY_RENAME).
+//!
+//! Lock the names; when a copy is missing, note on the others that something begins; do it; note who missed it; unlock.
+//! While all copies are there nothing is noted: two rounds, and the second one answers the application.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use rgfs_protocol::{Dict, Errno, Value};
+use smallvec::SmallVec;
+
+use super::changelog::{Counters, Kind};
+use super::child_set::ChildSet;
+use super::core::{ARBITER, Call, Core, Replies, Reply, in_background, successes, with_own_locks};
+use super::entry_answer::{Answer, combine};
+use super::entry_verdict::{Facts, Marks, NameIndex, Verdict, judge};
+use super::errors::final_error;
+use super::family::Snapshot;
+use super::lock::{Lockee, Locks};
+use super::new_entry;
+use super::target::Target;
+use crate::reply::XattrReply;
+use crate::translators::cluster::join_all;
+use crate::{Context, FopError, FopResult, Inode, Translator};
+
+/// A name in a directory.
+#[derive(Clone)]
+pub(super) struct Name {
+    pub(super) parent: Arc<Inode>,
+    pub(super) name: Bytes,
+}
+
+/// A fop that changes names.
+pub(super) trait Operation: Send + Sync + 'static {
+    /// Its answer.
+    type Answer: Answer;
+
+    /// Does it on one copy.
+    fn call<'a>(&'a self, child: &'a Arc<dyn Translator>, context: &'a Context) -> Call<'a, Self::Answer>;
+
+    /// The inode whose name it is; fresh when it is being made.
+    fn inode(&self) -> &Arc<Inode>;
+
+    /// Notes what was learned from the copies that did it.
+    fn done(&self, core: &Core, replies: &Replies<Self::Answer>, success: ChildSet, snapshot: Snapshot) {
+        let _ = (core, replies, success, snapshot);
+    }
+
+    /// What was made, where other copies are to be accused of not having it.
+    fn made(&self, answer: &Self::Answer) -> Option<Arc<Inode>> {
+        let _ = answer;
+        None
+    }
+}
+
+/// One change of names.
+pub(super) struct Transaction<O> {
+    pub(super) core: Arc<Core>,
+    /// Who asks.
+    pub(super) application: Context,
+    /// Name of the fop.
+    pub(super) step: &'static str,
+    pub(super) operation: O,
+    /// The names that change; of a rename the new one first.
+    pub(super) names: SmallVec<[Name; 2]>,
+    /// A directory that goes: nobody may make a name in it meanwhile.
+    pub(super) victim: Option<Arc<Inode>>,
+}
+
+impl<O: Operation> Transaction<O> {
+    /// Runs it from beginning to end.
+    pub(super) async fn run(self, reply: Reply<O::Answer>) {
+        let (core, snapshot) = (&self.core, self.core.snapshot());
+        if let Err(error) = core.check_quorum(snapshot, self.step) {
+            return reply.send(Err(error));
+        }
+        let context = with_own_locks(&self.application);
+        let locks = match core.lock(&context, &core.name, self.lockees(), snapshot.up).await {
+            Ok(locks) => locks,
+            Err(error) => return reply.send(Err(error)),
+        };
+        let locked = locks.children();
+        if !core.has_quorum(locked) {
+            let error = locks.refusal().cloned().unwrap_or_else(|| core.no_quorum(locked, self.step));
+            return reply.send(Err(error));
+        }
+        let noted = if core.options.optimistic_changelog && locked == core.all() {
+            None
+        } else {
+            match self.note_begin(&context, locked).await {
+                Ok(noted) => Some(noted),
+                Err(error) => return reply.send(Err(error)),
+            }
+        };
+        let good = noted.unwrap_or(locked).and(locks.still_held());
+        if good.is_empty() || !core.has_quorum(good) {
+            return reply.send(Err(core.no_quorum(good, self.step)));
+        }
+        let replies = self.do_it(good, &locks).await;
+        let outcomes = replies.iter().map(|(index, reply)| (*index, reply.as_ref().err().map(|error| error.errno)));
+        let facts =
+            Facts { count: core.count(), quorum: core.options.quorum, locked, noted, outcomes: outcomes.collect() };
+        let verdict = judge(&facts);
+        self.distrust(verdict.failed);
+        if let Some(success) = verdict.success {
+            self.operation.done(core, &replies, success, snapshot);
+        }
+        let parents = self.names.iter().map(|name| &name.parent);
+        let answer = match verdict.success {
+            Some(_) => combine(core, self.step, &replies, self.operation.inode(), parents),
+            None => Err(final_error(&replies).unwrap_or_else(|| core.no_quorum(successes(&replies), self.step))),
+        };
+        let made = answer.as_ref().ok().filter(|_| !verdict.missed.is_empty());
+        let made = made.and_then(|answer| self.operation.made(answer));
+        if verdict.answer_first {
+            reply.send(answer);
+            self.note_end(&in_background(&context), &verdict, made).await;
+        } else {
+            let marked = self.note_end(&context, &verdict, made).await;
+            reply.send(answer.and_then(|answer| marked.map(|()| answer)));
+        }
+        locks.unlock_in_background();
+    }
+
+    fn lockees(&self) -> SmallVec<[Lockee; 3]> {
+        let names = self.names.iter().map(|name| Lockee::name(&name.parent, &name.name));
+        names.chain(self.victim.iter().map(Lockee::all_names)).collect()
+    }
+
+    /// Notes on the copies that names begin to change; returns those that could note it.
+    async fn note_begin(&self, context: &Context, locked: ChildSet) -> FopResult<ChildSet> {
+        let core = &self.core;
+        let delta = core.keys.delta(|_| Counters::ZERO, Some(Counters::of(Kind::Entry, 1)));
+        let mut calls: Vec<Call<'_, XattrReply>> = Vec::new();
+        let mut callees = Vec::new();
+        for name in &self.names {
+            for index in locked.iter() {
+                let xdata = self.index_key(NameIndex::Add, name);
+                calls.push(self.xattrop(&name.parent, index, context, &delta, xdata));
+                callees.push(index);
+            }
+        }
+        let (mut noted, mut accused, mut last_error) = (locked, ChildSet::EMPTY, None);
+        for (index, reply) in callees.into_iter().zip(join_all(calls).await) {
+            match reply {
+                Ok(reply) => accused = accused.union(core.keys.read(&reply.dict).accused(Kind::Entry)),
+                Err(error) => {
+                    noted.remove(index);
+                    last_error = Some(error);
+                }
+            }
+        }
+        let sources = noted.minus(accused);
+        if core.options.arbiter && sources == ChildSet::one(ARBITER) {
+            let detail = "the only good copy of the directory here is the arbiter's, which has no data";
+            return Err(core.error(Errno::ENOTCONN, self.step).with_detail(detail));
+        }
+        match last_error {
+            Some(error) if noted.is_empty() || !core.has_quorum(noted) => Err(error),
+            _ => Ok(noted),
+        }
+    }
+
+    async fn do_it(&self, good: ChildSet, locks: &Locks) -> Replies<O::Answer> {
+        let core = &self.core;
+        let mut replies = core.ask(good, |_, child| self.operation.call(child, &self.application)).await;
+        let held = locks.still_held();
+        for (index, reply) in &mut replies {
+            let gone = reply.as_ref().is_err_and(|error| error.errno == Errno::ENOTCONN);
+            if !gone && !held.contains(*index) {
+                let error = FopError::new(Errno::ENOTCONN, core.child(*index).name(), self.step);
+                *reply = Err(error.with_detail("the connection broke, and with it the lock under which it was done"));
+            }
+        }
+        replies
+    }
+
+    /// A copy that failed is not read until the copies were asked again.
+    fn distrust(&self, failed: ChildSet) {
+        if failed.is_empty() {
+            return;
+        }
+        self.core.inode(self.operation.inode()).set_stale();
+        for name in &self.names {
+            self.core.inode(&name.parent).forget_copy(Kind::Entry, failed);
+        }
+    }
+
+    /// Who missed what was done, in the changelogs of the directories and of what was made.
+    async fn note_end(&self, context: &Context, verdict: &Verdict, made: Option<Arc<Inode>>) -> FopResult<()> {
+        if verdict.marks.is_none() && made.is_none() {
+            return Ok(());
+        }
+        let (core, application) = (&self.core, in_background(&self.application));
+        let mut calls: Vec<Call<'_, XattrReply>> = Vec::new();
+        if let Some(made) = &made {
+            let accusation = new_entry::accusation(made.file_type(), core.options.granular_entry_heal);
+            let pending = |index| if verdict.missed.contains(index) { accusation } else { Counters::ZERO };
+            let delta = core.keys.delta(pending, None);
+            let on = verdict.success.unwrap_or_default();
+            calls.extend(on.iter().map(|index| self.xattrop(made, index, &application, &delta, Dict::NULL)));
+        }
+        let ignored = calls.len();
+        let mut callees = Vec::new();
+        if let Some(marks) = &verdict.marks {
+            let delta = self.delta(marks);
+            for name in &self.names {
+                for index in marks.on.iter() {
+                    let xdata = self.index_key(marks.name, name);
+                    calls.push(self.xattrop(&name.parent, index, context, &delta, xdata));
+                    callees.push(index);
+                }
+            }
+        }
+        let mut marked = verdict.marks.map_or(ChildSet::EMPTY, |marks| marks.on);
+        let mut last_error = None;
+        for (index, reply) in callees.into_iter().zip(join_all(calls).await.into_iter().skip(ignored)) {
+            if let Err(error) = reply {
+                marked.remove(index);
+                last_error = Some(error);
+            }
+        }
+        match last_error {
+            Some(error) if !core.has_quorum(marked) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn delta(&self, marks: &Marks) -> Dict {
+        let dirty = Counters::of(Kind::Entry, marks.dirty);
+        let Some(pending) = marks.pending else {
+            // Not even zeros: the index would forget the directory if all that it saw were zero.
+            let mut delta = Dict::empty();
+            delta.push(self.core.keys.dirty.clone(), Value::Ptr(Bytes::copy_from_slice(&dirty.to_bytes())));
+            return delta;
+        };
+        let accuse = |index| if pending.contains(index) { Counters::of(Kind::Entry, 1) } else { Counters::ZERO };
+        self.core.keys.delta(accuse, Some(dirty))
+    }
+
+    /// What the index of missed names on the bricks does with a name. The bricks' self-heal daemon looks there only where
+    /// the volume says so.
+    fn index_key(&self, index: NameIndex, name: &Name) -> Dict {
+        let key = match index {
+            NameIndex::Add => "glusterfs.xattrop-entry-create",
+            NameIndex::Remove => "glusterfs.xattrop-entry-delete",
+            NameIndex::Leave => return Dict::NULL,
+        };
+        if !self.core.options.granular_entry_heal {
+            return Dict::NULL;
+        }
+        let mut text = BytesMut::with_capacity(name.name.len() + 1);
+        text.extend_from_slice(&name.name);
+        text.extend_from_slice(&[0]);
+        Dict::empty().with(key, Value::Str(text.freeze()))
+    }
+
+    fn xattrop<'a>(
+        &'a self,
+        inode: &Arc<Inode>,
+        index: usize,
+        context: &'a Context,
+        delta: &Dict,
+        xdata: Dict,
+    ) -> Call<'a, XattrReply> {
+        let (child, target, delta) = (self.core.child(index), Target::Inode(inode.clone()), delta.clone());
+        Box::pin(async move { target.xattrop(child, context, delta, xdata).await })
+    }
+}

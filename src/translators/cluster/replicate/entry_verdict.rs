@@ -1,0 +1,261 @@
+//! What an entry operation came to: what the application is told, and what the copies must remember
+//! (`afr_handle_quorum`, `afr_changelog_post_op_do`, `afr_changelog_populate_xdata`). A decision without I/O.
+
+use rgfs_protocol::Errno;
+use smallvec::SmallVec;
+
+use super::child_set::ChildSet;
+use super::quorum::Quorum;
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Number of children.
+    pub count: usize,
+    /// How many of them make a success.
+    pub quorum: Quorum,
+    /// Children that granted all locks.
+    pub locked: ChildSet,
+    /// Children on which the operation was noted before it began; `None` when all copies were there and nothing was noted.
+    pub noted: Option<ChildSet>,
+    /// What the children said that were asked.
+    pub outcomes: SmallVec<[(usize, Option<Errno>); 3]>,
+}
+
+/// What to do with the name in the index of names that copies missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameIndex {
+    /// Nothing.
+    Leave,
+    /// Keep it: a copy missed it (`glusterfs.xattrop-entry-create`).
+    Add,
+    /// Forget it: all copies have it (`glusterfs.xattrop-entry-delete`).
+    Remove,
+}
+
+/// What changes in the changelogs of the directories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marks {
+    /// Copies whose changelog changes.
+    pub on: ChildSet,
+    /// Copies that are accused; `None` when none must be, not even by zeros: nobody knows who is right.
+    pub pending: Option<ChildSet>,
+    /// What is added to the dirty counter.
+    pub dirty: i32,
+    /// The index of names, in volumes that have one.
+    pub name: NameIndex,
+}
+
+/// What follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The children whose success the application is told; `None` when it is told a failure.
+    pub success: Option<ChildSet>,
+    /// Copies that took part and failed.
+    pub failed: ChildSet,
+    /// Changes of the changelogs, if any.
+    pub marks: Option<Marks>,
+    /// Copies that do not have what was made (or lack more of it): to be noted on the new inode.
+    pub missed: ChildSet,
+    /// The application may go on before the marks are made. Else a crash of this client would lose what they say of an
+    /// operation that was acknowledged.
+    pub answer_first: bool,
+}
+
+/// Decides.
+pub fn judge(facts: &Facts) -> Verdict {
+    let all = ChildSet::all(facts.count);
+    let with = |matches: &dyn Fn(Option<Errno>) -> bool| -> ChildSet {
+        facts.outcomes.iter().filter(|(_, outcome)| matches(*outcome)).map(|(index, _)| *index).collect()
+    };
+    let succeeded = with(&|outcome| outcome.is_none());
+    // A directory that is not empty on one copy is no failure of it: its entry heal is still to come.
+    let fine = with(&|outcome| matches!(outcome, None | Some(Errno::ENOTEMPTY)));
+    let failed = facts.locked.minus(fine);
+
+    if is_symmetric(facts) {
+        // Nothing changed anywhere; only the note from before has to go, where it was made.
+        let marks = facts.noted.map(|noted| Marks {
+            on: noted,
+            pending: Some(ChildSet::EMPTY),
+            dirty: -1,
+            name: NameIndex::Leave,
+        });
+        return Verdict { success: None, failed: ChildSet::EMPTY, marks, missed: ChildSet::EMPTY, answer_first: true };
+    }
+    // Upstream counts copies that are not empty as successes. What one copy removed and two kept is still there.
+    if succeeded.is_empty() || !facts.quorum.met(succeeded, facts.count) {
+        // With a note from before on the copies, it stays. Else it is made now: the copies may differ, and none is
+        // accused, for on the other side of a split network others may accuse ours.
+        let unnoted = facts.noted.is_none() && !fine.is_empty() && facts.quorum.is_on();
+        let marks = unnoted.then_some(Marks { on: fine, pending: None, dirty: 1, name: NameIndex::Add });
+        return Verdict { success: None, failed, marks, missed: ChildSet::EMPTY, answer_first: false };
+    }
+    let missed = all.minus(fine);
+    let name = match (failed.is_empty(), missed.is_empty()) {
+        (true, true) => NameIndex::Remove,
+        // The note from before put it there.
+        (true, false) => NameIndex::Leave,
+        (false, _) => NameIndex::Add,
+    };
+    let marks = (facts.noted.is_some() || !failed.is_empty()).then(|| Marks {
+        on: fine,
+        pending: Some(missed),
+        dirty: if facts.noted.is_some() { -1 } else { 0 },
+        name,
+    });
+    Verdict { success: Some(succeeded), failed, marks, missed, answer_first: failed.is_empty() }
+}
+
+/// True when all that were asked failed alike. A brick that went away (ENOTCONN) may or may not have done it.
+fn is_symmetric(facts: &Facts) -> bool {
+    let mut outcomes = facts.outcomes.iter().map(|(_, outcome)| *outcome);
+    match outcomes.next() {
+        Some(Some(first)) => first != Errno::ENOTCONN && outcomes.all(|outcome| outcome == Some(first)),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(indices: &[usize]) -> ChildSet {
+        indices.iter().copied().collect()
+    }
+
+    /// Three children; what those said that were locked.
+    fn facts(outcomes: &[(usize, Option<Errno>)], noted: Option<&[usize]>) -> Facts {
+        Facts {
+            count: 3,
+            quorum: Quorum::Auto,
+            locked: outcomes.iter().map(|(index, _)| *index).collect(),
+            noted: noted.map(set),
+            outcomes: outcomes.iter().copied().collect(),
+        }
+    }
+
+    fn marks(on: &[usize], pending: Option<&[usize]>, dirty: i32, name: NameIndex) -> Option<Marks> {
+        Some(Marks { on: set(on), pending: pending.map(set), dirty, name })
+    }
+
+    fn verdict(
+        success: Option<&[usize]>,
+        failed: &[usize],
+        marks: Option<Marks>,
+        missed: &[usize],
+        answer_first: bool,
+    ) -> Verdict {
+        Verdict { success: success.map(set), failed: set(failed), marks, missed: set(missed), answer_first }
+    }
+
+    const OK: Option<Errno> = None;
+    const EPERM: Option<Errno> = Some(Errno::EPERM);
+    const ENOSPC: Option<Errno> = Some(Errno::ENOSPC);
+    const GONE: Option<Errno> = Some(Errno::ENOTCONN);
+    const FULL: Option<Errno> = Some(Errno::ENOTEMPTY);
+
+    #[test]
+    fn table() {
+        use NameIndex::{Add, Leave, Remove};
+        let here: Option<&[usize]> = Some(&[0, 1, 2]);
+        let two: Option<&[usize]> = Some(&[0, 1]);
+        let cases = [
+            ("healthy", facts(&[(0, OK), (1, OK), (2, OK)], None), verdict(here, &[], None, &[], true)),
+            (
+                "healthy, with changelogs that are not optimistic",
+                facts(&[(0, OK), (1, OK), (2, OK)], here),
+                verdict(here, &[], marks(&[0, 1, 2], Some(&[]), -1, Remove), &[], true),
+            ),
+            (
+                "one down from the start",
+                facts(&[(0, OK), (1, OK)], two),
+                verdict(two, &[], marks(&[0, 1], Some(&[2]), -1, Leave), &[2], true),
+            ),
+            (
+                "one fails in the operation",
+                facts(&[(0, OK), (1, OK), (2, EPERM)], None),
+                verdict(two, &[2], marks(&[0, 1], Some(&[2]), 0, Add), &[2], false),
+            ),
+            (
+                "one fails in the operation that was noted",
+                facts(&[(0, OK), (1, OK), (2, GONE)], here),
+                verdict(two, &[2], marks(&[0, 1], Some(&[2]), -1, Add), &[2], false),
+            ),
+            (
+                "one could not be noted, and was not asked",
+                Facts { locked: set(&[0, 1, 2]), ..facts(&[(0, OK), (1, OK)], two) },
+                verdict(two, &[2], marks(&[0, 1], Some(&[2]), -1, Add), &[2], false),
+            ),
+            (
+                "two go away in the operation: dirty, and nobody is accused",
+                facts(&[(0, OK), (1, GONE), (2, GONE)], None),
+                verdict(None, &[1, 2], marks(&[0], None, 1, Add), &[], false),
+            ),
+            (
+                "the same with a note from before, which stays",
+                facts(&[(0, OK), (1, GONE)], two),
+                verdict(None, &[1], None, &[], false),
+            ),
+            ("all full", facts(&[(0, ENOSPC), (1, ENOSPC), (2, ENOSPC)], None), verdict(None, &[], None, &[], true)),
+            (
+                "both full, one down",
+                facts(&[(0, ENOSPC), (1, ENOSPC)], two),
+                verdict(None, &[], marks(&[0, 1], Some(&[]), -1, Leave), &[], true),
+            ),
+            (
+                "all gone: nobody knows, nobody can say so",
+                facts(&[(0, GONE), (1, GONE), (2, GONE)], None),
+                verdict(None, &[0, 1, 2], None, &[], false),
+            ),
+            (
+                "all failed, each in its way",
+                facts(&[(0, ENOSPC), (1, EPERM), (2, EPERM)], None),
+                verdict(None, &[0, 1, 2], None, &[], false),
+            ),
+            ("not empty on one copy", facts(&[(0, OK), (1, OK), (2, FULL)], None), verdict(two, &[], None, &[], true)),
+            (
+                "removed on one copy only: all look again",
+                facts(&[(0, OK), (1, FULL), (2, FULL)], None),
+                verdict(None, &[], marks(&[0, 1, 2], None, 1, Add), &[], false),
+            ),
+            (
+                "not empty anywhere",
+                facts(&[(0, FULL), (1, FULL), (2, FULL)], None),
+                verdict(None, &[], None, &[], true),
+            ),
+            (
+                "not empty on one, two gone: they may have removed it",
+                facts(&[(0, FULL), (1, GONE), (2, GONE)], None),
+                verdict(None, &[1, 2], marks(&[0], None, 1, Add), &[], false),
+            ),
+        ];
+        for (name, facts, expected) in cases {
+            assert_eq!(judge(&facts), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn without_quorum_the_survivor_accuses() {
+        let mut facts = facts(&[(0, GONE), (1, OK)], None);
+        (facts.count, facts.quorum) = (2, Quorum::None);
+        let expected = verdict(Some(&[1]), &[0], marks(&[1], Some(&[0]), 0, NameIndex::Add), &[0], false);
+        assert_eq!(judge(&facts), expected);
+    }
+
+    #[test]
+    fn nobody_is_accused_by_fewer_than_the_quorum() {
+        let outcomes = [OK, EPERM, ENOSPC, GONE, FULL];
+        for (a, b, c) in (0..125).map(|case| (case / 25, case / 5 % 5, case % 5)) {
+            for noted in [None, Some(&[0, 1, 2][..])] {
+                let facts = facts(&[(0, outcomes[a]), (1, outcomes[b]), (2, outcomes[c])], noted);
+                let verdict = judge(&facts);
+                let Some(marks) = verdict.marks else { continue };
+                if marks.pending.is_some_and(|pending| !pending.is_empty()) {
+                    assert!(verdict.success.is_some() && marks.on.len() >= 2, "{facts:?}: {verdict:?}");
+                    assert!(!verdict.answer_first, "{facts:?}");
+                }
+            }
+        }
+    }
+}
