@@ -13,6 +13,7 @@ use super::changelog::Keys;
 use super::child_set::ChildSet;
 use super::family::{Family, Snapshot};
 use super::fd_state::FdState;
+use super::heal::background::Queue;
 use super::inode_state::InodeState;
 use super::options::Options;
 use super::requests::Requests;
@@ -48,6 +49,8 @@ pub(super) struct Core {
     pub(super) heals_pending: AtomicBool,
     /// The child to read from if it may be (option `read-subvolume`, or found to be on this machine); `usize::MAX` for none.
     pub(super) preferred: AtomicUsize,
+    /// Heals in the background.
+    pub(super) heals: Queue,
     /// Reads under way on each child.
     pub(super) reads: Vec<AtomicUsize>,
     /// What reads of each child took lately, in nanoseconds; 0 while unknown.
@@ -86,6 +89,7 @@ impl Core {
             snapshot: AtomicU64::new(0),
             heals_pending: AtomicBool::new(true),
             preferred: AtomicUsize::new(preferred),
+            heals: Queue::default(),
             reads: children.iter().map(|_| AtomicUsize::new(0)).collect(),
             latencies: children.iter().map(|_| AtomicU64::new(0)).collect(),
             discovered: AtomicU32::new(0),
