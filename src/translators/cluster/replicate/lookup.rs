@@ -1,18 +1,201 @@
-//! To be written.
+//! LOOKUP: all copies are asked at once, and the answers tell which of them are good (`afr_lookup`, `afr_discover`).
+//!
+//! By name, the answers must agree on what the name is. By gfid (the root too) there is nothing to disagree about.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use rgfs_protocol::types::{EntrylkCmd, EntrylkType, Flock, InodelkCmd, Lease, LkCmd, SeekWhat, XattropFlags};
-use rgfs_protocol::{Dict, Errno, Iatt};
+use rgfs_protocol::{Dict, Errno, Value};
+use smallvec::smallvec;
 
-use super::core::Core;
-use crate::reply::*;
-use crate::{Context, Fd, FopResult, Loc};
+use super::child_set::ChildSet;
+use super::core::{Core, successes, with_own_locks};
+use super::errors::final_error;
+use super::family::Snapshot;
+use super::lock::Lockee;
+use super::lookup_choice::{
+    Answers, Judgement, Rules, judge_gfid, judge_name, needs_name_heal, parent_source, without_good_copy,
+};
+use super::private::is_private;
+use super::quota_size::{self, QUOTA_SIZE};
+use super::readable::{Verdict, View, Views};
+use super::requests::GFID_REQ;
+use crate::reply::LookupReply;
+use crate::{Context, FopResult, Inode, Loc};
+
+/// Content of a small file, told along.
+const CONTENT: &str = "glusterfs.content";
 
 impl Core {
-    pub(super) async fn lookup(self: &Arc<Self>, context: &Context, loc: &Loc, xdata: Dict) -> FopResult<LookupReply> {
-        let _ = (context, loc, xdata);
-        Err(self.error(Errno::ENOSYS, "lookup"))
+    pub(super) async fn lookup(
+        self: &Arc<Self>,
+        context: &Context,
+        loc: &Loc,
+        mut xdata: Dict,
+    ) -> FopResult<LookupReply> {
+        let gfid = xdata.remove(GFID_REQ);
+        let request = self.requests.lookup(xdata);
+        match &loc.parent {
+            Some(parent) if !loc.name.is_empty() => self.lookup_name(context, loc, parent, gfid, request).await,
+            _ => self.lookup_gfid(context, loc, request).await,
+        }
     }
+
+    async fn lookup_name(
+        self: &Arc<Self>,
+        context: &Context,
+        loc: &Loc,
+        parent: &Arc<Inode>,
+        gfid: Option<Value>,
+        request: Dict,
+    ) -> FopResult<LookupReply> {
+        if is_private(&parent.gfid(), &loc.name, context.pid) {
+            return Err(self.error(Errno::EPERM, "lookup").with_detail("a private directory of replicate"));
+        }
+        let asked = self.begin_lookup(loc)?;
+        let mut answers = self.ask_for(context, loc, &request, asked.snapshot.up).await;
+        let directory = self.inode(parent).readable();
+        let good_parents = directory.map_or(ChildSet::EMPTY, |readable| readable.data);
+        if needs_name_heal(&answers, good_parents, self.rules()) {
+            self.settle_name(context, loc, parent, gfid, &request, asked.snapshot).await?;
+            answers = self.ask_for(context, loc, &request, asked.snapshot.up).await;
+        }
+        let judgement = judge_name(&answers, good_parents, self.rules());
+        let chosen = self.choose_answer(loc, &answers, judgement, asked)?;
+        let read_from = directory.and_then(|readable| {
+            let both = readable.both();
+            let candidates = if both.is_empty() { readable.data } else { both };
+            self.policy().choose(candidates, &parent.gfid(), true, |child| self.load(child))
+        });
+        let source = parent_source(successes(&answers), read_from, good_parents);
+        let postparent = answers.iter().find(|(index, _)| Some(*index) == source);
+        let postparent = postparent.and_then(|(_, answer)| Some(answer.as_ref().ok()?.postparent));
+        let mut reply = self.take_answer(answers, chosen)?;
+        reply.postparent = postparent.unwrap_or(reply.postparent);
+        Ok(reply)
+    }
+
+    async fn lookup_gfid(self: &Arc<Self>, context: &Context, loc: &Loc, request: Dict) -> FopResult<LookupReply> {
+        let asked = self.begin_lookup(loc)?;
+        let answers = self.ask_for(context, loc, &request, asked.snapshot.up).await;
+        if loc.gfid().is_root() {
+            self.look_for_local_child(&loc.inode, successes(&answers));
+        }
+        let judgement = judge_gfid(&answers, self.rules());
+        let chosen = self.choose_answer(loc, &answers, judgement, asked)?;
+        self.take_answer(answers, chosen)
+    }
+
+    fn begin_lookup(&self, loc: &Loc) -> FopResult<Asked> {
+        let snapshot = self.snapshot();
+        if snapshot.up.is_empty() {
+            return Err(self.no_quorum(snapshot.up, "lookup"));
+        }
+        // Nothing was noted of an inode that nobody knows yet; a name that is not there shall cost nothing.
+        let doubts = if loc.gfid().is_null() { 0 } else { self.inode(&loc.inode).doubts() };
+        Ok(Asked { snapshot, doubts })
+    }
+
+    async fn ask_for(&self, context: &Context, loc: &Loc, request: &Dict, children: ChildSet) -> Answers {
+        self.ask(children, |_, child| child.lookup(context, loc, request.clone())).await
+    }
+
+    fn rules(&self) -> Rules {
+        Rules { quorum: self.options.quorum, count: self.count() }
+    }
+
+    /// Waits until nobody changes the name.
+    async fn settle_name(
+        self: &Arc<Self>,
+        context: &Context,
+        loc: &Loc,
+        parent: &Arc<Inode>,
+        gfid: Option<Value>,
+        request: &Dict,
+        snapshot: Snapshot,
+    ) -> FopResult<()> {
+        let _ = (gfid, request);
+        let context = with_own_locks(context);
+        let lockees = smallvec![Lockee::name(parent, &loc.name)];
+        if let Ok(locks) = self.lock(&context, &self.name, lockees, snapshot.up).await {
+            locks.unlock().await;
+        }
+        Ok(())
+    }
+
+    /// Chooses whose answer is given, and remembers which copies are good.
+    fn choose_answer(&self, loc: &Loc, answers: &Answers, judgement: Judgement, asked: Asked) -> FopResult<Chosen> {
+        match judgement {
+            Judgement::Fails(errno, why) => return Err(self.error(errno, "lookup").with_detail(why)),
+            Judgement::Absent => {
+                let error = final_error(answers);
+                return Err(error.unwrap_or_else(|| self.no_quorum(ChildSet::EMPTY, "lookup")));
+            }
+            Judgement::Agreed | Judgement::Doubtful => {}
+        }
+        self.note_heals(answers.iter().map(|(_, answer)| answer.as_ref().ok().map(|reply| &reply.xdata)));
+        let state = self.inode(&loc.inode);
+        let mut chosen = None;
+        if judgement == Judgement::Agreed {
+            let found = || answers.iter().filter_map(|(index, answer)| Some((*index, answer.as_ref().ok()?)));
+            let views: Views =
+                found().map(|(index, reply)| View::read(&self.keys, index, &reply.stat, &reply.xdata)).collect();
+            let verdict = Verdict::of(&views, self.options.arbiter);
+            let readable = verdict.readable(asked.snapshot.generation);
+            state.settle(readable, asked.doubts);
+            if !verdict.accused.and(successes(answers)).is_empty() {
+                // The sizes may be of different moments; who reads asks once more.
+                state.set_stale();
+            }
+            // The inode may be fresh, so what the bricks say counts.
+            if let Some((_, any)) = found().next() {
+                let load = |child| self.load(child);
+                let index = self.policy().choose(readable.both(), &any.stat.gfid, any.stat.is_dir(), load);
+                chosen = index.map(|index| Chosen { index, with_content: verdict.accused.is_empty() });
+            }
+        }
+        let chosen = chosen.or_else(|| {
+            let choice = *state.split_brain_choice.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let index = without_good_copy(successes(answers), choice, self.rules())?;
+            Some(Chosen { index, with_content: false })
+        });
+        // The arbiter's attributes are of an empty file.
+        chosen
+            .filter(|chosen| self.data_children().contains(chosen.index))
+            .ok_or_else(|| self.error(Errno::ENOTCONN, "lookup").with_detail("no good copy can be reached"))
+    }
+
+    fn take_answer(&self, mut answers: Answers, chosen: Chosen) -> FopResult<LookupReply> {
+        let Some(at) = answers.iter().position(|(index, _)| *index == chosen.index) else {
+            return Err(self.error(Errno::EIO, "lookup").with_detail("the chosen copy was not asked"));
+        };
+        let has_size = matches!(answers.get(at), Some((_, Ok(reply))) if reply.xdata.contains(QUOTA_SIZE));
+        let size = if has_size { self.largest_quota_size(&answers) } else { None };
+        let mut reply = answers.swap_remove(at).1?;
+        if let Some(size) = size {
+            reply.xdata.set(QUOTA_SIZE, size);
+        }
+        if !chosen.with_content {
+            reply.xdata.remove(CONTENT);
+        }
+        Ok(reply)
+    }
+
+    fn largest_quota_size(&self, answers: &Answers) -> Option<Value> {
+        quota_size::largest(answers.iter().filter_map(|(_, answer)| Some(&answer.as_ref().ok()?.xdata)))
+    }
+}
+
+/// What was true when the children were asked.
+#[derive(Clone, Copy)]
+struct Asked {
+    snapshot: Snapshot,
+    doubts: u32,
+}
+
+/// Whose answer is given.
+#[derive(Clone, Copy)]
+struct Chosen {
+    index: usize,
+    /// The content told along may be used.
+    with_content: bool,
 }
