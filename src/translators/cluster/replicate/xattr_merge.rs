@@ -59,7 +59,7 @@ impl Merge {
     }
 
     /// What to ask the bricks for.
-    pub(super) fn ask<'a>(self, name: &'a str) -> &'a str {
+    pub(super) fn ask(self, name: &str) -> &str {
         if self == Merge::NodeUuids { NODE_UUID } else { name }
     }
 
