@@ -1,14 +1,16 @@
-//! `cargo xtask demo`: two real bricks on this machine and a mount on /home/gfs, to look at.
+//! `cargo xtask demo`: real bricks on this machine and a mount on /home/gfs, to look at. Two bricks with each file on one of them,
+//! or with `--volume replicate` three bricks with each file on all of them.
 //!
 //! | name | address | what listens on port 6996 |
 //! |---|---|---|
 //! | i-server1 | 127.0.61.1 | `rgfs volfile-server`, which relays everything but volfile requests to the brick behind it |
 //! | (no name) | 127.0.61.101 | the brick of i-server1, a real `glusterfsd` |
 //! | i-server2 | 127.0.61.2 | the brick of i-server2, a real `glusterfsd` |
+//! | i-server3 | 127.0.61.3 | the same of i-server3, in a replicated volume |
 //!
 //! A `glusterfsd` of the 2.x days served both its brick and the volfile on its one port. That of GlusterFS 10 serves only the brick;
-//! with the volfile server in front of it, i-server1:6996 is both again, and the volfile names both bricks as they were named then:
-//! `i-server1` and `i-server2`, port 6996.
+//! with the volfile server in front of it, i-server1:6996 is both again, and the volfile names the bricks as they were named then:
+//! `i-server1`, `i-server2`, port 6996.
 //!
 //! All it makes lies in [`HOME`], between two marker lines of /etc/hosts, and in the mount point; `--stop` takes all of it away.
 
@@ -25,7 +27,7 @@ use support::brick::holds;
 use support::client::mount_line;
 use support::process::signal_process;
 use support::sandbox::{say, server_address, server_name};
-use support::volfiles::{self, Remote};
+use support::volfiles::{self, Remote, ReplicaSet, Role};
 use support::wait;
 
 use crate::setup;
@@ -41,7 +43,6 @@ const HOSTS_BEGIN: &str = "# rgfs demo: begin";
 const HOSTS_END: &str = "# rgfs demo: end";
 /// The brick behind the volfile server of i-server1.
 const FIRST_BRICK_ADDRESS: &str = "127.0.61.101";
-const BRICKS: usize = 2;
 const LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
@@ -49,32 +50,38 @@ pub(crate) struct Options {
     /// Unmount, end the daemons and remove all that the demo made
     #[arg(long)]
     stop: bool,
-    /// How the two bricks make a volume
+    /// How the bricks make a volume
     #[arg(long, value_enum, default_value_t = VolumeKind::Distribute)]
     volume: VolumeKind,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum VolumeKind {
-    /// Each file on one of the bricks
+    /// Two bricks, each file on one of them
     Distribute,
-    /// Each file on both bricks (not yet)
+    /// Three bricks, each file on all of them
     Replicate,
+}
+
+impl VolumeKind {
+    fn bricks(self) -> usize {
+        match self {
+            Self::Distribute => 2,
+            Self::Replicate => 3,
+        }
+    }
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     if options.stop {
         return stop();
     }
-    if options.volume == VolumeKind::Replicate {
-        bail!("rgfs cannot mount replicated volumes yet; the demo shows a distributed one: cargo xtask demo");
-    }
     ensure!(!Path::new(HOME).exists(), "{HOME} exists: a demo runs already; stop it with `cargo xtask demo --stop`");
     let mounted = mount_line(Path::new(MOUNT_POINT))?;
     ensure!(mounted.is_none(), "{MOUNT_POINT} is mounted already: {}", mounted.unwrap_or_default());
     setup::packages()?;
     let program = setup::release_build()?;
-    if let Err(error) = start(&program) {
+    if let Err(error) = start(&program, options.volume) {
         say("==> it failed; cleaning up");
         let logs = last_lines();
         stop()?;
@@ -83,19 +90,19 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn start(program: &Path) -> Result<()> {
-    name_hosts()?;
-    start_bricks()?;
+fn start(program: &Path, kind: VolumeKind) -> Result<()> {
+    name_hosts(kind)?;
+    start_bricks(kind)?;
     start_volfile_server(program)?;
     mount(program)?;
-    write_and_read()?;
-    explain(program)
+    write_and_read(kind)?;
+    explain(program, kind)
 }
 
-/// Lets i-server1 and i-server2 be found.
-fn name_hosts() -> Result<()> {
+/// Lets i-server1 and its neighbours be found.
+fn name_hosts(kind: VolumeKind) -> Result<()> {
     let mut lines = format!("{HOSTS_BEGIN}\n");
-    for number in 1..=BRICKS {
+    for number in 1..=kind.bricks() {
         lines += &format!("{} {}\n", server_address(number), server_name(number));
     }
     lines += &format!("{HOSTS_END}\n");
@@ -103,7 +110,7 @@ fn name_hosts() -> Result<()> {
     ensure!(!text.contains(HOSTS_BEGIN), "{HOSTS} has lines of a demo: `cargo xtask demo --stop` removes them");
     let separator = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     fs::write(HOSTS, format!("{text}{separator}{lines}"))?;
-    say(&format!("==> {HOSTS}: i-server1 and i-server2 are 127.0.61.1 and 127.0.61.2"));
+    say(&format!("==> {HOSTS}: i-server1 is 127.0.61.1, and so on to i-server{}", kind.bricks()));
     Ok(())
 }
 
@@ -125,16 +132,21 @@ fn brick_directory(number: usize) -> PathBuf {
     Path::new(HOME).join(format!("brick{number}"))
 }
 
-fn start_bricks() -> Result<()> {
+fn start_bricks(kind: VolumeKind) -> Result<()> {
     let home = Path::new(HOME);
     fs::create_dir_all(home.join("volfiles"))?;
+    let set = ReplicaSet { volume: "demo".to_owned(), arbiter: false };
+    let role = match kind {
+        VolumeKind::Distribute => Role::Plain,
+        VolumeKind::Replicate => Role::Copy(&set),
+    };
     let mut remotes = Vec::new();
-    for number in 1..=BRICKS {
+    for number in 1..=kind.bricks() {
         let directory = brick_directory(number);
         fs::create_dir_all(directory.join(".glusterfs/indices"))?;
         let address = if number == 1 { FIRST_BRICK_ADDRESS.to_owned() } else { server_address(number) };
         let volfile = home.join(format!("glusterfsd-{number}.vol"));
-        fs::write(&volfile, volfiles::brick(&directory, &address, PORT, &[]))?;
+        fs::write(&volfile, volfiles::brick(role, &directory, &address, PORT, &[]))?;
         // It becomes a daemon by itself.
         setup::run(
             Command::new("glusterfsd")
@@ -146,9 +158,17 @@ fn start_bricks() -> Result<()> {
                 .arg(home.join(format!("brick{number}.log"))),
         )?;
         wait::for_port(&address, PORT, LIMIT, || Ok(())).with_context(|| format!("brick {number}"))?;
-        remotes.push(Remote { name: format!("brick{number}"), host: server_name(number), port: PORT });
+        let name = match role {
+            Role::Plain => format!("brick{number}"),
+            Role::Copy(set) | Role::Arbiter(set) => set.client(number - 1),
+        };
+        remotes.push(Remote { name, host: server_name(number), port: PORT });
     }
-    fs::write(home.join("volfiles/glusterfs.vol"), volfiles::client(&remotes))?;
+    let client = match kind {
+        VolumeKind::Distribute => volfiles::client(&remotes),
+        VolumeKind::Replicate => volfiles::replicated_client(&set, &remotes),
+    };
+    fs::write(home.join("volfiles/glusterfs.vol"), client)?;
     Ok(())
 }
 
@@ -194,7 +214,7 @@ fn mount(program: &Path) -> Result<()> {
     Ok(())
 }
 
-fn write_and_read() -> Result<()> {
+fn write_and_read(kind: VolumeKind) -> Result<()> {
     say("\nWriting, reading back, and looking at the bricks:\n");
     say(&format!("    {:34} {:>9}  lies on", "file", "bytes"));
     let names = ["hello.txt", "apple", "banana", "cherry", "date", "elderberry"];
@@ -204,7 +224,7 @@ fn write_and_read() -> Result<()> {
         fs::write(&path, &content)?;
         let read = fs::read(&path)?;
         ensure!(read == content.as_bytes(), "{} reads differently from what was written", path.display());
-        let bricks: Vec<String> = (1..=BRICKS)
+        let bricks: Vec<String> = (1..=kind.bricks())
             .filter(|&number| holds(&brick_directory(number), name))
             .map(|number| format!("{} ({})", server_name(number), brick_directory(number).display()))
             .collect();
@@ -213,19 +233,29 @@ fn write_and_read() -> Result<()> {
     Ok(())
 }
 
-fn explain(program: &Path) -> Result<()> {
+fn explain(program: &Path, kind: VolumeKind) -> Result<()> {
+    let more = match kind {
+        VolumeKind::Distribute => String::new(),
+        VolumeKind::Replicate => format!(
+            "\x20   kill $(cat {HOME}/brick3.pid)       a brick goes away: all goes on without it\n\
+             \x20   getfattr -d -m. -e hex {HOME}/brick1/apple    who missed what, after the next write to it\n\
+             \x20   glusterfsd -f {HOME}/glusterfsd-3.vol -p {HOME}/brick3.pid -l {HOME}/brick3.log\n\
+             \x20                                                     it comes back (nothing heals it here: no self-heal daemon runs)\n"
+        ),
+    };
     let directory = program.parent().context("rgfs lies in a directory")?.display();
     say(&format!(
         "\n{MOUNT_POINT} is mounted. Look around:\n\n\
          \x20   ls -l {MOUNT_POINT}; df -h {MOUNT_POINT}; grep gfs /proc/mounts\n\
          \x20   cat {HOME}/volfiles/glusterfs.vol        the volfile that rgfs asked i-server1 for\n\
-         \x20   ls -l {HOME}/brick1 {HOME}/brick2        what is on the bricks\n\
+         \x20   ls -l {HOME}/brick?                 what is on the bricks\n\
          \x20   cat {MOUNT_LOG}                 what rgfs says\n\
          \x20   PATH={directory}:$PATH rgfs --help\n\
          \x20   mkdir /mnt/c; glusterfs --volfile-server=i-server1 --volfile-server-port=6996 --volfile-id=glusterfs /mnt/c\n\
-         \x20                                                     the C client on the same volume, at the same time\n\n\
+         \x20                                                     the C client on the same volume, at the same time\n\
+         {more}\n\
          i-server1:6996 is `rgfs volfile-server`: it answers for volfiles and hands all else to the brick behind it\n\
-         (a glusterfsd of today serves no volfiles); i-server2:6996 is a glusterfsd itself.\n\n\
+         (a glusterfsd of today serves no volfiles); behind the port 6996 of the others is a glusterfsd itself.\n\n\
          Stop, and remove all of it:\n\n    cargo xtask demo --stop"
     ));
     Ok(())
@@ -234,9 +264,9 @@ fn explain(program: &Path) -> Result<()> {
 /// The ends of the daemons' logs, for a demo that does not start.
 fn last_lines() -> String {
     let mut text = String::new();
-    for name in ["brick1.log", "brick2.log", "volfile-server.log"] {
+    for name in ["brick1.log", "brick2.log", "brick3.log", "volfile-server.log"] {
         let path = Path::new(HOME).join(name);
-        let log = fs::read_to_string(&path).unwrap_or_default();
+        let Ok(log) = fs::read_to_string(&path) else { continue };
         let lines: Vec<&str> = log.lines().collect();
         text += &format!("--- {}\n{}\n", path.display(), lines[lines.len().saturating_sub(10)..].join("\n"));
     }
@@ -249,7 +279,7 @@ fn stop() -> Result<()> {
         setup::run(Command::new("umount").arg(MOUNT_POINT))
             .with_context(|| format!("somebody uses {MOUNT_POINT}; leave it and try again"))?;
     }
-    for name in ["volfile-server", "brick1", "brick2"] {
+    for name in ["volfile-server", "brick1", "brick2", "brick3"] {
         end_process(&home.join(format!("{name}.pid")))?;
     }
     let hosts = fs::read_to_string(HOSTS)?;

@@ -22,7 +22,7 @@ struct Arguments {
 enum Task {
     /// Install what is missing and run all tests, also those against real bricks
     Test(test::Options),
-    /// Two real bricks on this machine and a mount to look at on /home/gfs
+    /// Real bricks on this machine and a mount to look at on /home/gfs
     Demo(demo::Options),
     /// rgfs against the C client on the same volume, in one run
     Bench(bench::Options),

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use crate::process::Daemon;
 use crate::sandbox::Sandbox;
 use crate::statedump::{self, Statedump};
-use crate::volfiles::{self, Remote};
+use crate::volfiles::{self, Remote, Role};
 use crate::wait;
 
 /// How long a daemon may take to listen.
@@ -32,12 +32,20 @@ pub struct Brick {
 impl Brick {
     /// Lays out and starts a brick on `address`:`port`; clients find it as `host`.
     /// `extra` are more options of its `protocol/server` volume.
-    pub fn start(sandbox: &Sandbox, name: &str, host: &str, address: &str, port: u16, extra: &[&str]) -> Result<Self> {
+    pub fn start(
+        sandbox: &Sandbox,
+        role: Role,
+        name: &str,
+        host: &str,
+        address: &str,
+        port: u16,
+        extra: &[&str],
+    ) -> Result<Self> {
         let directory = sandbox.create(name)?;
         // The index translator wants this from whoever made the brick.
         fs::create_dir_all(directory.join(".glusterfs/indices"))?;
         let volfile = sandbox.directory().join(format!("{name}.vol"));
-        fs::write(&volfile, volfiles::brick(&directory, address, port, extra))?;
+        fs::write(&volfile, volfiles::brick(role, &directory, address, port, extra))?;
         let mut brick = Self {
             name: name.to_owned(),
             remote: Remote { name: name.to_owned(), host: host.to_owned(), port },

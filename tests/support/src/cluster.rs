@@ -12,7 +12,7 @@ use crate::brick::{Brick, wait_for_port};
 use crate::client::{Client, Mount, Source};
 use crate::process::{Daemon, run, signal_process};
 use crate::sandbox::{GLUSTERD_HOST, Sandbox, server_address, server_name};
-use crate::volfiles;
+use crate::volfiles::{self, Remote, ReplicaSet, Role};
 use crate::wait;
 
 /// The port of hand-written bricks, as in the days of `glusterfsd.vol`.
@@ -60,11 +60,29 @@ impl StaticCluster {
         for number in 1..=count {
             // Short: a brick refuses paths over 4095 bytes, counted from its own root; those below a mount point may be as long.
             let (name, host) = (format!("b{number}"), server_name(number));
-            bricks.push(Brick::start(sandbox, &name, &host, &server_address(number), STATIC_PORT, server_options)?);
+            let address = server_address(number);
+            bricks.push(Brick::start(sandbox, Role::Plain, &name, &host, &address, STATIC_PORT, server_options)?);
         }
         let volfiles = sandbox.create("volfiles")?;
         let remotes: Vec<_> = bricks.iter().map(|brick| brick.remote().clone()).collect();
         fs::write(volfiles.join("glusterfs.vol"), volfiles::client(&remotes))?;
+        Ok(Self { sandbox: sandbox.clone(), bricks, volfiles })
+    }
+
+    /// Starts the three bricks of a replica set on port 6996 of the servers' addresses, in directories that start with its name.
+    pub fn start_replicated(sandbox: &Sandbox, set: &ReplicaSet) -> Result<Self> {
+        const COPIES: usize = 3;
+        let mut bricks = Vec::new();
+        let mut remotes = Vec::new();
+        for number in 1..=COPIES {
+            let role = if set.arbiter && number == COPIES { Role::Arbiter(set) } else { Role::Copy(set) };
+            let (name, host, address) =
+                (format!("{}-b{number}", set.volume), server_name(number), server_address(number));
+            bricks.push(Brick::start(sandbox, role, &name, &host, &address, STATIC_PORT, &[])?);
+            remotes.push(Remote { name: set.client(number - 1), host, port: STATIC_PORT });
+        }
+        let volfiles = sandbox.create(&format!("{}-volfiles", set.volume))?;
+        fs::write(volfiles.join("glusterfs.vol"), volfiles::replicated_client(set, &remotes))?;
         Ok(Self { sandbox: sandbox.clone(), bricks, volfiles })
     }
 

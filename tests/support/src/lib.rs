@@ -15,6 +15,7 @@
 //! - [`proxy`]: a network that can be cut;
 //! - [`statedump`]: which locks a brick holds;
 //! - [`suites`]: the outside suites `pjdfstest` and `fsx`;
+//! - [`wire`]: what a client says to its bricks, recorded and made comparable;
 //! - [`wait`]: waiting for a condition with a deadline, never for a time.
 //!
 //! A test looks like this:
@@ -47,3 +48,4 @@ pub mod statedump;
 pub mod suites;
 pub mod volfiles;
 pub mod wait;
+pub mod wire;
