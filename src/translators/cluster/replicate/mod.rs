@@ -22,6 +22,8 @@ pub mod family;
 pub mod favorite;
 mod fd_state;
 pub mod heal;
+#[cfg(test)]
+mod fd_tests;
 mod inode_state;
 mod internal_locks;
 mod late_open;
