@@ -139,9 +139,7 @@ fn a_directory_is_listed_by_one_brick_from_its_start_to_its_end() {
     let cluster = cluster(1);
     let replicate = mount(&cluster, 0);
     let fd = opened(&cluster, &replicate, root(), host::O_DIRECTORY);
-    let list = |context: &Context, offset| {
-        cluster.block_on(replicate.readdirp(context, &fd, 4096, offset, Dict::NULL))
-    };
+    let list = |context: &Context, offset| cluster.block_on(replicate.readdirp(context, &fd, 4096, offset, Dict::NULL));
     list(&Context::internal(), 0).unwrap();
     cluster.take_lines();
     let context = Context::internal();
