@@ -1,5 +1,6 @@
 //! Listens to the children, and announces what they add up to (`afr_notify`).
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -43,7 +44,12 @@ fn heard(above: &Weak<Core>, index: usize, event: &Event) {
 }
 
 fn changed(core: &Arc<Core>, index: usize, status: Status) {
+    let before = core.snapshot().generation;
     core.with_family(|family| family.heard(index, status));
+    if core.snapshot().generation != before {
+        // Others may have changed what a child missed; nobody knows before the bricks say so.
+        core.heals_pending.store(true, Ordering::Release);
+    }
     announce(core);
 }
 
