@@ -21,9 +21,9 @@ mod everywhere;
 pub mod family;
 pub mod favorite;
 mod fd_state;
-pub mod heal;
 #[cfg(test)]
 mod fd_tests;
+pub mod heal;
 mod inode_state;
 mod internal_locks;
 mod late_open;
