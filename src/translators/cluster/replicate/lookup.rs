@@ -2,16 +2,14 @@
 //!
 //! By name, the answers must agree on what the name is. By gfid (the root too) there is nothing to disagree about.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use rgfs_protocol::{Dict, Errno, Value};
-use smallvec::smallvec;
 
 use super::child_set::ChildSet;
-use super::core::{Core, successes, with_own_locks};
+use super::core::{Core, successes};
 use super::errors::final_error;
 use super::family::Snapshot;
-use super::lock::Lockee;
 use super::lookup_choice::{
     Answers, Judgement, Rules, judge_gfid, judge_name, needs_name_heal, parent_source, without_good_copy,
 };
@@ -56,7 +54,11 @@ impl Core {
         let directory = self.inode(parent).readable();
         let good_parents = directory.map_or(ChildSet::EMPTY, |readable| readable.data);
         if needs_name_heal(&answers, good_parents, self.rules()) {
-            self.settle_name(context, loc, parent, gfid, &request, asked.snapshot).await?;
+            match self.heal_name(context, loc, gfid, &request).await {
+                Err(error) if error.errno == Errno::EIO => return Err(error),
+                Err(error) => tracing::debug!(%error, "a name is looked up again without heal"),
+                Ok(()) => {}
+            }
             answers = self.ask_for(context, loc, &request, asked.snapshot.up).await;
         }
         let judgement = judge_name(&answers, good_parents, self.rules());
@@ -103,25 +105,6 @@ impl Core {
         Rules { quorum: self.options.quorum, count: self.count() }
     }
 
-    /// Waits until nobody changes the name.
-    async fn settle_name(
-        self: &Arc<Self>,
-        context: &Context,
-        loc: &Loc,
-        parent: &Arc<Inode>,
-        gfid: Option<Value>,
-        request: &Dict,
-        snapshot: Snapshot,
-    ) -> FopResult<()> {
-        let _ = (gfid, request);
-        let context = with_own_locks(context);
-        let lockees = smallvec![Lockee::name(parent, &loc.name)];
-        if let Ok(locks) = self.lock(&context, &self.name, lockees, snapshot.up).await {
-            locks.unlock().await;
-        }
-        Ok(())
-    }
-
     /// Chooses whose answer is given, and remembers which copies are good.
     fn choose_answer(&self, loc: &Loc, answers: &Answers, judgement: Judgement, asked: Asked) -> FopResult<Chosen> {
         match judgement {
@@ -154,7 +137,9 @@ impl Core {
             }
         }
         let chosen = chosen.or_else(|| {
-            let choice = *state.split_brain_choice.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let choice = *state.split_brain_choice.lock().unwrap_or_else(PoisonError::into_inner);
+            let stats = answers.iter().filter_map(|(_, answer)| Some(&answer.as_ref().ok()?.stat));
+            let choice = choice.or_else(|| self.favorite(stats));
             let index = without_good_copy(successes(answers), choice, self.rules())?;
             Some(Chosen { index, with_content: false })
         });

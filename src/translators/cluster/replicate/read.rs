@@ -1,7 +1,7 @@
 //! Reads: from one good copy, and from another when that one fails (`afr-read-txn.c`).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use rgfs_protocol::Errno;
@@ -9,11 +9,10 @@ use rgfs_protocol::Errno;
 use super::changelog::Kind;
 use super::child_set::ChildSet;
 use super::core::{Call, Core};
-use super::inode_state::InodeState;
 use super::options::ReadHash;
 use super::policy::{Load, Policy};
 use super::target::Target;
-use crate::{Context, FopError, FopResult, Translator};
+use crate::{Context, FopResult, Translator};
 
 /// What sort of read it is.
 #[derive(Clone, Copy)]
@@ -67,13 +66,13 @@ impl Core {
             }
             tried.insert(index);
         }
-        let refreshed = self.readable_after_refresh(context, target, read.kind, read.attributes, snapshot).await;
-        let mut untried = match refreshed {
-            Ok(copies) => copies,
-            Err(error) => {
-                let index = self.split_brain_choice(&state, &error)?;
-                return self.call(index, &call).await;
-            }
+        let refreshed = self.ask_copies(context, target, snapshot).await?;
+        let Some(mut untried) = refreshed.usable(target, read.kind, read.attributes) else {
+            let chosen = *state.split_brain_choice.lock().unwrap_or_else(PoisonError::into_inner);
+            return match chosen.or_else(|| self.favorite(refreshed.stats())) {
+                Some(index) => self.call(index, &call).await,
+                None => Err(self.split_brain(&refreshed)),
+            };
         };
         let mut next = self.choose(target, untried).filter(|index| !tried.contains(*index));
         untried = untried.minus(tried);
@@ -113,12 +112,6 @@ impl Core {
             reads: self.reads.get(child).map_or(0, |reads| reads.load(Ordering::Relaxed) as u64),
             latency: self.latencies.get(child).map_or(0, |latency| latency.load(Ordering::Relaxed)),
         }
-    }
-
-    /// The copy that the user chose to look at, when the copies disagree (`replica.split-brain-choice`).
-    fn split_brain_choice(&self, state: &InodeState, error: &FopError) -> FopResult<usize> {
-        let chosen = *state.split_brain_choice.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        chosen.filter(|_| error.errno == Errno::EIO).ok_or_else(|| error.clone())
     }
 
     async fn call<'a, T: Send>(

@@ -3,19 +3,27 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rgfs_protocol::{Dict, Errno};
+use rgfs_protocol::{Dict, Errno, Iatt};
 
 use super::changelog::Kind;
 use super::child_set::ChildSet;
 use super::core::{Call, Core, Replies, successes};
 use super::errors::final_error;
 use super::family::Snapshot;
+use super::favorite;
 use super::inode_state::{InodeState, Readable};
 use super::readable::{Verdict, View, Views, usable};
 use super::requests::LINK_COUNT;
 use super::target::Target;
 use crate::reply::StatReply;
 use crate::{Context, FopError, FopResult, Loc, Translator};
+
+/// What all copies said.
+pub(super) struct Refreshed {
+    readable: Readable,
+    replies: Replies<StatReply>,
+    up: ChildSet,
+}
 
 impl Core {
     /// Asks the copies, and remembers which are good.
@@ -28,7 +36,7 @@ impl Core {
         target: &Target,
         snapshot: Snapshot,
     ) -> FopResult<Readable> {
-        self.ask_copies(context, target, snapshot).await.map(|(readable, _)| readable)
+        self.ask_copies(context, target, snapshot).await.map(|refreshed| refreshed.readable)
     }
 
     /// The copies that an operation of a kind may use: by what is remembered, else by what the copies say.
@@ -44,10 +52,11 @@ impl Core {
     ) -> FopResult<ChildSet> {
         let is_dir = target.inode().is_dir();
         let known = self.known(&self.inode(target.inode()), snapshot);
-        match known.and_then(|known| usable(&known, kind, is_dir, false, snapshot.up)) {
-            Some(copies) => Ok(copies),
-            None => self.readable_after_refresh(context, target, kind, false, snapshot).await,
+        if let Some(copies) = known.and_then(|known| usable(&known, kind, is_dir, false, snapshot.up)) {
+            return Ok(copies);
         }
+        let refreshed = self.ask_copies(context, target, snapshot).await?;
+        refreshed.usable(target, kind, false).ok_or_else(|| self.split_brain(&refreshed))
     }
 
     /// What is remembered of an inode, if that was learned from the children as they are now.
@@ -55,28 +64,13 @@ impl Core {
         state.readable().filter(|known| known.generation == snapshot.generation && !state.is_stale())
     }
 
-    /// [`Core::readable_for`], without going by what is remembered. `attributes` is as for [`usable`].
-    pub(super) async fn readable_after_refresh(
-        self: &Arc<Self>,
-        context: &Context,
-        target: &Target,
-        kind: Kind,
-        attributes: bool,
-        snapshot: Snapshot,
-    ) -> FopResult<ChildSet> {
-        let (readable, views) = self.ask_copies(context, target, snapshot).await?;
-        // The type as the bricks tell it: an inode that is on its way to the table does not know its own yet.
-        let is_dir =
-            views.first().map_or(target.inode().is_dir(), |view| view.kind == rgfs_protocol::FileType::Directory);
-        usable(&readable, kind, is_dir, attributes, snapshot.up).ok_or_else(|| self.split_brain(&views))
-    }
-
-    async fn ask_copies(
+    /// [`Core::refresh`], with all that was said.
+    pub(super) async fn ask_copies(
         self: &Arc<Self>,
         context: &Context,
         target: &Target,
         snapshot: Snapshot,
-    ) -> FopResult<(Readable, Views)> {
+    ) -> FopResult<Refreshed> {
         if snapshot.up.is_empty() {
             return Err(self.no_quorum(snapshot.up, "refresh"));
         }
@@ -100,16 +94,28 @@ impl Core {
             return Err(final_error(&replies).unwrap_or_else(|| self.no_quorum(answered, "refresh")));
         }
         self.note_heals(replies.iter().map(|(_, reply)| reply.as_ref().ok().map(|reply| &reply.xdata)));
-        let views = self.views(&replies);
-        let verdict = Verdict::of(&views, self.options.arbiter);
+        let verdict = Verdict::of(&self.views(&replies), self.options.arbiter);
         let readable = verdict.readable(snapshot.generation);
         state.settle(readable, doubts);
-        Ok((readable, views))
+        if !verdict.accused.and(snapshot.up).is_empty() {
+            self.heal_in_background(target.inode());
+        }
+        Ok(Refreshed { readable, replies, up: snapshot.up })
     }
 
     fn views(&self, replies: &Replies<StatReply>) -> Views {
         let answers = replies.iter().filter_map(|(index, reply)| Some((*index, reply.as_ref().ok()?)));
         answers.map(|(index, reply)| View::read(&self.keys, index, &reply.stat, &reply.xdata)).collect()
+    }
+
+    /// The copy that the option `favorite-child-policy` prefers when they disagree; all must have answered.
+    pub(super) fn favorite<'a>(&self, stats: impl Iterator<Item = &'a Iatt>) -> Option<usize> {
+        let policy = self.options.favorite_child?;
+        let stats: Vec<Iatt> = stats.copied().collect();
+        if stats.len() != self.count() {
+            return None;
+        }
+        favorite::of_content(policy, &stats, self.data_children())
     }
 
     /// Remembers whether bricks have heals pending. One that does not tell may have (`afr_set_need_heal`).
@@ -121,9 +127,9 @@ impl Core {
     }
 
     /// EIO, with who accuses whom.
-    fn split_brain(&self, views: &[View]) -> FopError {
+    pub(super) fn split_brain(&self, refreshed: &Refreshed) -> FopError {
         let mut accusations: Vec<String> = Vec::new();
-        for view in views {
+        for view in self.views(&refreshed.replies) {
             let accused = view.accuses.iter().fold(ChildSet::EMPTY, |all, set| all.union(*set));
             let name = |index: usize| &**self.child(index).name();
             accusations.extend(accused.iter().map(|index| format!("{} accuses {}", name(view.child), name(index))));
@@ -136,6 +142,20 @@ impl Core {
             false => format!("split-brain: {}", accusations.join(", ")),
         };
         self.error(Errno::EIO, "choose a copy").with_detail(why)
+    }
+}
+
+impl Refreshed {
+    /// The copies that an operation may use; see [`usable`].
+    pub(super) fn usable(&self, target: &Target, kind: Kind, attributes: bool) -> Option<ChildSet> {
+        // The type as the bricks tell it: an inode that is on its way to the table does not know its own yet.
+        let is_dir = self.stats().next().map_or(target.inode().is_dir(), Iatt::is_dir);
+        usable(&self.readable, kind, is_dir, attributes, self.up)
+    }
+
+    /// The attributes of the copies that answered, in their order.
+    pub(super) fn stats(&self) -> impl Iterator<Item = &Iatt> {
+        self.replies.iter().filter_map(|(_, reply)| reply.as_ref().ok()).map(|reply| &reply.stat)
     }
 }
 
