@@ -14,6 +14,8 @@ mod data;
 mod directories;
 mod entry_answer;
 mod entry_fops;
+#[cfg(test)]
+mod entry_tests;
 mod entry_transaction;
 pub mod entry_verdict;
 pub mod errors;
@@ -30,6 +32,8 @@ mod late_open;
 mod local_child;
 mod lock;
 mod lock_order;
+#[cfg(test)]
+mod lock_tests;
 mod lookup;
 mod lookup_choice;
 mod metadata_fops;
@@ -51,6 +55,8 @@ mod sessions;
 mod status;
 pub mod super_fast_hash;
 mod target;
+#[cfg(test)]
+mod testing;
 mod verdict;
 mod write_fops;
 mod xattr_merge;
