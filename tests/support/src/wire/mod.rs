@@ -1,8 +1,8 @@
 //! What a client says to its bricks, recorded and made comparable.
 //!
 //! A [`Recorder`] is one [`Proxy`] per brick, between a client and the real bricks. It decodes every file operation and its answer
-//! ([`log`]). What was said since the last time is taken as a [`Step`]: the changes to files and what `cluster/replicate` does around
-//! them (internal locks, changelogs), as text that does not depend on chance ([`describe`], [`step`]):
+//! (`log`). What was said since the last time is taken as a [`Step`]: the changes to files and what `cluster/replicate` does around
+//! them (internal locks, changelogs), as text that does not depend on chance (`describe`, `step`):
 //!
 //! ```text
 //! C0 C1 C2 data file
