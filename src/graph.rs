@@ -23,6 +23,7 @@ use std::time::Instant;
 use crate::Translator;
 use crate::event::Status;
 use crate::translators::cluster::distribute::Distribute;
+use crate::translators::cluster::replicate::Replicate;
 use crate::translators::features::read_only::ReadOnly;
 use crate::translators::features::utime::Utime;
 use crate::translators::pass_through::PassThrough;
@@ -156,6 +157,7 @@ fn construct(
     Ok(match volume.kind.canonical {
         "protocol/client" => Client::new(volume, children, environment)?,
         "cluster/distribute" | "cluster/nufa" | "cluster/switch" => Distribute::new(volume, children, environment)?,
+        "cluster/replicate" => Replicate::new(volume, children, environment)?,
         "features/utime" => Utime::new(volume, children, environment)?,
         "features/read-only" => ReadOnly::new(volume, children, environment)?,
         "performance/write-behind" => WriteBehind::new(volume, children, environment)?,

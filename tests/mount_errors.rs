@@ -188,8 +188,8 @@ fn a_translator_that_is_missing() {
         let cluster = StaticCluster::start(sandbox, 2)?;
         let text = fs::read_to_string(cluster.volfile_directory().join("glusterfs.vol"))?;
         let path = sandbox.directory().join("replica.vol");
-        fs::write(&path, text.replace("cluster/distribute", "cluster/replicate"))?;
-        with_file(sandbox, &path, &["cluster/replicate"])
+        fs::write(&path, text.replace("cluster/distribute", "cluster/disperse"))?;
+        with_file(sandbox, &path, &["cluster/disperse"])
     });
 }
 

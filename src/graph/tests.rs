@@ -91,10 +91,33 @@ fn caches_are_left_out_but_names_under_distribute_stay() {
     assert_eq!(live.bricks(), "dist-client-0: up; dist-client-1: up; dist-client-2: up");
 }
 
+/// As [`scripted`], but with the real replicate.
+fn with_replicas(
+    volume: &Volume,
+    children: Vec<Arc<dyn Translator>>,
+    environment: &Environment,
+) -> Result<Arc<dyn Translator>, BuildError> {
+    match volume.kind.canonical {
+        "cluster/replicate" => construct(volume, children, environment),
+        _ => scripted(volume, children, environment),
+    }
+}
+
+#[test]
+fn replica_sets_are_built() {
+    for (name, expected) in [
+        ("replica-3.vol", "rep-dht(rep-replicate-0(rep-client-0 rep-client-1 rep-client-2))"),
+        ("arbiter.vol", "arb-dht(arb-replicate-0(arb-client-0 arb-client-1 arb-client-2))"),
+    ] {
+        let built = LiveGraph::build_with(&graph(&fixture(name)), &environment(), with_replicas);
+        let live = built.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(shape(live.top()).contains(expected), "{}", shape(live.top()));
+    }
+}
+
 #[test]
 fn what_would_change_data_is_refused() {
     for (name, volume, kind) in [
-        ("replica-3.vol", "rep-replicate-0", "cluster/replicate"),
         ("disperse-4+2.vol", "disp-disperse-0", "cluster/disperse"),
         ("shard.vol", "shard-shard", "features/shard"),
         ("compression.vol", "cdc-cdc", "features/cdc"),

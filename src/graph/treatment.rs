@@ -20,7 +20,7 @@ const OTHER_CLIENT: &str = "mount this volume with the GlusterFS client";
 /// The treatment of a type, by its canonical name.
 pub(super) fn of(kind: &str) -> Treatment {
     match kind {
-        "protocol/client" | "cluster/distribute" | "cluster/nufa" | "cluster/switch" => Build,
+        "protocol/client" | "cluster/distribute" | "cluster/nufa" | "cluster/switch" | "cluster/replicate" => Build,
         "features/utime" | "features/read-only" | "performance/write-behind" => Build,
 
         "performance/io-threads"
@@ -72,7 +72,6 @@ mod tests {
     #[test]
     fn what_changes_the_meaning_of_data_is_never_passed_through() {
         for kind in [
-            "cluster/replicate",
             "cluster/disperse",
             "features/shard",
             "features/cdc",
