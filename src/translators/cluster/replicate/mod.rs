@@ -11,6 +11,8 @@ pub mod changelog;
 pub mod child_set;
 mod core;
 mod data;
+#[cfg(test)]
+mod data_tests;
 mod directories;
 mod entry_answer;
 mod entry_fops;
