@@ -230,7 +230,8 @@ fn a_brick_that_comes_back_is_locked_before_it_is_written() {
 #[test]
 fn who_waits_for_the_lock_gets_it_soon() {
     let replica = Replica::new(REPLICA_3, 2);
-    let (first, second) = (replica.file("f", 7), crate::Inode::known(rgfs_protocol::Gfid([7; 16]), rgfs_protocol::FileType::Regular));
+    let (first, second) =
+        (replica.file("f", 7), crate::Inode::known(rgfs_protocol::Gfid([7; 16]), rgfs_protocol::FileType::Regular));
     let (one, two) = (replica.open(0, &first), replica.open(1, &second));
     replica.write(0, &one, "one", 0).0.unwrap();
     let before = replica.cluster.now();
