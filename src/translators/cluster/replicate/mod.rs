@@ -49,6 +49,8 @@ pub mod quorum;
 mod quota_size;
 mod read;
 mod read_fops;
+#[cfg(test)]
+mod read_tests;
 pub mod readable;
 mod refresh;
 mod requests;
