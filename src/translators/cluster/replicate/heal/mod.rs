@@ -229,3 +229,6 @@ pub(super) struct Conclusion<'a> {
 fn lock_count_key(domain: &str) -> String {
     format!("glusterfs.inodelk-dom-prefix:{domain}")
 }
+
+#[cfg(test)]
+mod tests;
