@@ -11,7 +11,7 @@ use super::super::core::{Core, successes, to_the_end};
 use super::super::lock::Lockee;
 use super::super::target::Target;
 use super::object::Healed;
-use super::source::{Judge, Plan, is_healed, of_metadata};
+use super::source::{Judge, Plan, Undecided, is_healed, of_metadata};
 use super::{Conclusion, healer};
 use crate::{Context, FopResult, Inode, Loc, Translator};
 
@@ -42,9 +42,10 @@ impl Core {
     async fn heal_metadata_locked(&self, context: &Context, inode: &Arc<Inode>, judge: Judge) -> Healed {
         let mut copies = self.copies(context, inode).await?;
         let direction = self.direction(Kind::Metadata, &copies);
-        let plan = of_metadata(&direction, &copies, self.setting(), judge);
-        let Some(plan) = plan.map_err(|undecided| self.undecided(inode, undecided))? else {
-            return Ok(false);
+        let plan = match of_metadata(&direction, &copies, self.setting(), judge) {
+            Ok(Some(plan)) => plan,
+            Ok(None) | Err(Undecided::NotSplit) => return Ok(false),
+            Err(undecided) => return Err(self.undecided(inode, undecided)),
         };
         if direction.sources == self.all() {
             // Nobody is accused: a heal that is cut short must not look like a healthy copy.

@@ -11,6 +11,7 @@ use rgfs_protocol::{Dict, Errno, FileType, Gfid, Iatt, Time, Value};
 use super::super::core::Core;
 use super::super::options::Options;
 use super::super::status;
+use super::super::target::Target;
 use super::HealOutcome;
 use crate::graph::testing::volume;
 use crate::reply::Payload;
@@ -501,4 +502,124 @@ fn a_client_heals_in_the_background_when_told_to() {
     rig.core.heal_in_background(&rig.inode("/f"));
     rig.cluster.run_for(Duration::from_secs(1));
     assert_eq!(rig.cluster.data(2, "/f").unwrap(), b"before");
+}
+
+impl Rig {
+    fn get(&self, path: &str, name: &str, xdata: Dict) -> FopResult<Dict> {
+        let target = Target::Inode(self.inode(path));
+        let context = Context::internal();
+        let reply = self.core.virtual_getxattr(&context, &target, name, &xdata);
+        self.cluster.block_on(async { reply.await.unwrap() }).map(|reply| reply.dict)
+    }
+
+    fn set_on(&self, inode: &Arc<Inode>, name: &'static str, value: &'static str) -> FopResult<()> {
+        let dict = Dict::empty().with(name, Value::Ptr(value.into()));
+        let target = Target::Inode(inode.clone());
+        let context = Context::internal();
+        let reply = self.core.virtual_setxattr(&context, &target, &dict);
+        self.cluster.block_on(async { reply.await.unwrap() }).map(|_| ())
+    }
+
+    fn split_file(&self) {
+        self.create("/f", "x");
+        for (brick, text, mtime) in [(0, "zero", 50), (1, "one, the longest", 40), (2, "two", 30)] {
+            self.tamper(brick, "/f", text, mtime);
+        }
+        self.split_brain("/f", [1, 0, 0]);
+    }
+}
+
+#[test]
+fn a_copy_can_be_looked_at_for_a_while() {
+    let rig = Rig::plain();
+    rig.split_file();
+    rig.create("/healthy", "x");
+    let status =
+        |path| rig.get(path, "replica.split-brain-status", Dict::NULL).unwrap().bytes("replica.split-brain-status");
+    let choices = "v-client-0,v-client-1,v-client-2";
+    assert_eq!(status("/f").unwrap(), format!("data-split-brain:yes    metadata-split-brain:no    Choices:{choices}"));
+    assert_eq!(status("/healthy").unwrap(), "The file is not under data or metadata split-brain");
+    let healthy = rig.inode("/healthy");
+    let choice = "replica.split-brain-choice";
+    assert_eq!(rig.set_on(&healthy, choice, "v-client-1").unwrap_err().errno, Errno::EINVAL);
+    let inode = rig.inode("/f");
+    assert_eq!(rig.set_on(&inode, choice, "v-client-9").unwrap_err().errno, Errno::EINVAL);
+    let chosen = || *rig.core.inode(&inode).split_brain_choice.lock().unwrap();
+    rig.set_on(&inode, choice, "v-client-1").unwrap();
+    assert_eq!(chosen(), Some(1));
+    rig.cluster.run_for(Duration::from_secs(200));
+    rig.set_on(&inode, choice, "v-client-2").unwrap();
+    rig.cluster.run_for(Duration::from_secs(200));
+    assert_eq!(chosen(), Some(2), "the time of the first one is over");
+    rig.cluster.run_for(Duration::from_secs(200));
+    assert_eq!(chosen(), None);
+    rig.set_on(&inode, "replica.split-brain-choice-timeout", "1").unwrap();
+    rig.set_on(&inode, choice, "v-client-1").unwrap();
+    rig.cluster.run_for(Duration::from_secs(61));
+    assert_eq!(chosen(), None);
+    rig.set_on(&inode, choice, "v-client-1").unwrap();
+    rig.set_on(&inode, choice, "none").unwrap();
+    assert_eq!(chosen(), None);
+    rig.set_on(&inode, "replica.split-brain-heal-finalize", "v-client-2").unwrap();
+    assert_eq!(rig.cluster.data(0, "/f").unwrap(), b"two");
+    rig.crawl();
+    rig.assert_whole();
+}
+
+#[test]
+fn administrators_end_split_brains() {
+    let heal = |rig: &Rig, op: i64, child: &str| {
+        let xdata = Dict::empty().with("heal-op", Value::Int(op)).with("child-name", Value::str(child));
+        rig.get("/f", "glusterfs.heal-sbrain", xdata).unwrap().bytes("sh-fail-msg")
+    };
+    for (op, child, winner) in [(10, "", "one, the longest"), (14, "", "zero"), (11, "v-client-2", "two")] {
+        let rig = Rig::plain();
+        rig.split_file();
+        assert_eq!(
+            rig.get("/f", "glusterfs.heal-info", Dict::NULL).unwrap().bytes("heal-info").unwrap(),
+            "split-brain-pending"
+        );
+        assert_eq!(heal(&rig, 11, "v-client-9").unwrap(), "Invalid brick name");
+        assert_eq!(heal(&rig, op, child), None);
+        assert_eq!(rig.cluster.data(0, "/f").unwrap(), winner.as_bytes());
+        rig.crawl();
+        rig.assert_whole();
+        assert_eq!(heal(&rig, op, child).unwrap(), "File not in split-brain");
+        assert_eq!(rig.get("/f", "glusterfs.heal-info", Dict::NULL).unwrap().bytes("heal-info").unwrap(), "no-heal");
+    }
+    let rig = Rig::plain();
+    rig.split_file();
+    rig.tamper(0, "/f", "one, as long yes", 1);
+    assert_eq!(heal(&rig, 10, "").unwrap(), "No bigger file");
+}
+
+#[test]
+fn a_favorite_can_be_read_before_it_is_copied() {
+    let rig = Rig::new(false, &[("favorite-child-policy", "size")]);
+    rig.split_file();
+    let inode = rig.inode("/f");
+    assert!(rig.cluster.block_on(rig.core.end_split_brain_by_policy(&inode)).unwrap());
+    assert_eq!(rig.cluster.data(0, "/f").unwrap(), b"zero", "nothing is copied yet");
+    assert_eq!(rig.cluster.changelog(0, "/f", "v-client-1"), [0; 3]);
+    assert_ne!(rig.cluster.changelog(1, "/f", "v-client-0"), [0; 3]);
+    assert!(!rig.cluster.block_on(rig.core.end_split_brain_by_policy(&inode)).unwrap(), "it is ended");
+    rig.crawl();
+    assert_eq!(rig.cluster.data(0, "/f").unwrap(), b"one, the longest");
+    rig.assert_whole();
+}
+
+#[test]
+fn only_glusterd_says_that_a_brick_is_empty() {
+    let rig = Rig::plain();
+    let root = rig.inode("/");
+    assert_eq!(rig.set_on(&root, "trusted.replace-brick", "v-client-1").unwrap_err().errno, Errno::EPERM);
+    let helper = Context { pid: -12, ..Context::internal() };
+    for name in ["other-client-1", "v-client-1"] {
+        let dict = Dict::empty().with("trusted.replace-brick", Value::str(name));
+        let target = Target::Inode(root.clone());
+        let reply = rig.core.virtual_setxattr(&helper, &target, &dict);
+        rig.cluster.block_on(async { reply.await.unwrap() }).unwrap();
+        let expected = if name == "v-client-1" { [1, 1, 1] } else { [0; 3] };
+        assert_eq!(rig.cluster.changelog(0, "/", "v-client-1"), expected);
+    }
 }
