@@ -74,7 +74,6 @@ impl Core {
     /// Answers GETXATTR of a virtual xattr of replicate; `None` for other names.
     pub(super) async fn virtual_getxattr(
         self: &Arc<Self>,
-        _context: &Context,
         target: &Target,
         name: &str,
         xdata: &Dict,

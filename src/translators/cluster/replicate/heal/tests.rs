@@ -272,11 +272,11 @@ fn attributes_that_a_brick_missed() {
 
 #[test]
 fn attributes_that_differ_without_a_trace() {
-    let rig = Rig::plain();
+    let rig = Rig::new(false, &[("metadata-self-heal", "on")]);
     rig.create("/f", "x");
     rig.cluster.tamper(1, "/f", |object| object.stat.uid = 7);
-    let inode = rig.inode("/f");
-    rig.cluster.block_on(rig.core.heal_metadata_now(&inode)).unwrap();
+    let loc = rig.loc("/f", Inode::fresh());
+    rig.run(rig.core.lookup(&Context::internal(), &loc, Dict::NULL));
     assert_eq!(rig.cluster.object(1, "/f").unwrap().stat.uid, 0);
     rig.assert_whole();
 }
@@ -507,8 +507,7 @@ fn a_client_heals_in_the_background_when_told_to() {
 impl Rig {
     fn get(&self, path: &str, name: &str, xdata: Dict) -> FopResult<Dict> {
         let target = Target::Inode(self.inode(path));
-        let context = Context::internal();
-        let reply = self.core.virtual_getxattr(&context, &target, name, &xdata);
+        let reply = self.core.virtual_getxattr(&target, name, &xdata);
         self.cluster.block_on(async { reply.await.unwrap() }).map(|reply| reply.dict)
     }
 
