@@ -286,6 +286,11 @@ impl Host {
         brick.alive
     }
 
+    /// Whether a connection is one of the brick's present life.
+    pub(super) fn knows(&self, session: u64) -> bool {
+        self.brick().sessions.contains_key(&session)
+    }
+
     /// A request is on its way.
     pub(super) fn post(self: &Arc<Self>, id: u64, session: u64, call: Call, work: Work) {
         self.brick().inbox.insert(id, Request { session, call, work, judged: false });

@@ -283,15 +283,36 @@ impl Cluster {
         self.world.take_trace()
     }
 
+    /// What was sent since the last time, each request with its time, client and brick.
+    pub(crate) fn take_timed_lines(&self) -> Vec<String> {
+        let names = self.names();
+        let name_of = |gfid| names.get(&gfid).cloned().unwrap_or_else(|| format!("{gfid}"));
+        let line = |entry: &Entry| {
+            let (at, client, brick) = (entry.at, entry.call.client, entry.brick);
+            let failure = entry.failure.map_or_else(String::new, |errno| format!(" => {errno}"));
+            format!("{at:?} c{client} -> {brick}: {}{failure}", entry.line(&name_of))
+        };
+        self.take_trace().iter().map(line).collect()
+    }
+
     /// What was sent since the last time, equal requests to several bricks as one line, objects by their paths.
     pub(crate) fn take_lines(&self) -> Vec<String> {
+        let names = self.names();
+        merged(&self.take_trace(), &|gfid| names.get(&gfid).cloned().unwrap_or_else(|| gfid.to_string()))
+    }
+
+    /// Paths by gfid, of all bricks; with the beginning of the gfid where bricks have different things at a path.
+    fn names(&self) -> BTreeMap<Gfid, String> {
         let mut names = BTreeMap::from([(Gfid::ROOT, "/".to_owned())]);
+        let mut known: BTreeMap<String, Gfid> = BTreeMap::new();
         for host in &self.hosts {
             for (path, gfid) in host.brick().storage.tree() {
-                names.entry(gfid).or_insert(path);
+                let same = *known.entry(path.clone()).or_insert(gfid) == gfid;
+                let short = gfid.to_string().chars().take(4).collect::<String>();
+                names.entry(gfid).or_insert(if same { path } else { format!("{path}#{short}") });
             }
         }
-        merged(&self.take_trace(), &|gfid| names.get(&gfid).cloned().unwrap_or_else(|| gfid.to_string()))
+        names
     }
 
     /// Number of bricks.
@@ -336,8 +357,7 @@ impl Cluster {
 
     /// A changelog of the object at a path: `who` is `dirty` or `v-client-N`. Zeros when there is none.
     pub(crate) fn changelog(&self, brick: usize, path: &str, who: &str) -> [i32; 3] {
-        let value = self.xattr(brick, path, &format!("trusted.afr.{who}"));
-        value.and_then(|value| super::trace::counters(&rgfs_protocol::Value::Ptr(value))).unwrap_or_default()
+        self.object(brick, path).map(|object| super::trace::changelog(&object, who)).unwrap_or_default()
     }
 
     /// Writes or removes an xattr.

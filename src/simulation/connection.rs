@@ -86,6 +86,9 @@ impl<R: Send + 'static> Answer<R> {
                 return;
             }
             drop(state);
+            if let Err(failure) = &outcome {
+                connection.world.record_failure(self.id, failure.errno);
+            }
             let outcome = outcome.map_err(|failure| connection.error(failure, self.fop));
             if let Some(sender) = take(&self.slot) {
                 let _ = sender.send(outcome);
@@ -225,7 +228,7 @@ impl Connection {
                 let id = self.world.number();
                 state.in_flight.insert(id, slot.clone());
                 drop(state);
-                self.world.record(self.brick, &call);
+                self.world.record(id, self.brick, &call);
                 let caller = Caller {
                     session,
                     uid: context.uid,
@@ -331,7 +334,8 @@ impl Connection {
         if early {
             announce();
         }
-        for pending in in_flight.into_values() {
+        for (id, pending) in in_flight {
+            self.world.record_failure(id, Errno::ENOTCONN);
             pending.fail(FopError::new(Errno::ENOTCONN, &self.name, "wait").with_detail("the connection broke"));
         }
         if !early {
@@ -358,6 +362,10 @@ impl Connection {
     /// Connects, opens again what was open, and announces it.
     pub(super) fn connect(&self) {
         if let Some(session) = self.session() {
+            if self.host.knows(session) {
+                return;
+            }
+            // The brick died and came back before anybody noticed.
             self.lost(session);
         }
         let session = self.world.number();

@@ -19,6 +19,8 @@ mod locks;
 mod operations;
 mod posix_locks;
 mod schedule;
+#[cfg(test)]
+mod schedules;
 mod storage;
 #[cfg(test)]
 mod tests;

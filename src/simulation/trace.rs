@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rgfs_protocol::{Dict, Gfid, Value};
+use rgfs_protocol::{Dict, Errno, Gfid, Value};
 
 use super::brick::Call;
 use super::cluster::Timing;
 use super::schedule::Schedule;
+use super::storage::Object;
 
 /// Time, chance, numbers and the record.
 pub(crate) struct World {
@@ -31,6 +32,9 @@ pub(crate) struct Entry {
     pub(crate) brick: usize,
     /// What.
     pub(crate) call: Call,
+    /// How it failed, if it did.
+    pub(crate) failure: Option<Errno>,
+    id: u64,
 }
 
 impl World {
@@ -88,17 +92,31 @@ impl World {
         self.recording.store(record, Ordering::Relaxed);
     }
 
-    pub(super) fn record(&self, brick: usize, call: &Call) {
+    pub(super) fn record(&self, id: u64, brick: usize, call: &Call) {
         if self.is_recording() {
             let (at, event) = (self.schedule.now(), self.schedule.happened());
-            let entry = Entry { at, event, brick, call: call.clone() };
+            let entry = Entry { at, event, brick, call: call.clone(), failure: None, id };
             self.trace.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+        }
+    }
+
+    /// A recorded request failed.
+    pub(super) fn record_failure(&self, id: u64, errno: Errno) {
+        let mut trace = self.trace.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = trace.iter_mut().rev().find(|entry| entry.id == id) {
+            entry.failure = Some(errno);
         }
     }
 
     pub(super) fn take_trace(&self) -> Vec<Entry> {
         std::mem::take(&mut *self.trace.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// A changelog of an object: `who` is `dirty` or `v-client-N`. Zeros when there is none.
+pub(crate) fn changelog(object: &Object, who: &str) -> [i32; 3] {
+    let value = object.xattrs.get(&format!("trusted.afr.{who}"));
+    value.and_then(|value| counters(&Value::Ptr(value.clone()))).unwrap_or_default()
 }
 
 /// The three counters of a changelog.

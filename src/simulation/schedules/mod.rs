@@ -1,0 +1,205 @@
+//! Replicate on the simulated cluster: several clients work, things go wrong as a seed says, and what must never happen
+//! is looked for.
+//!
+//! - an acknowledged write is never lost, and a read never sees what was overwritten before it began ([`history`]);
+//! - locks that exclude each other are never held at once, and none is left behind;
+//! - a split-brain is never made: when everybody is back, every object has a good copy;
+//! - good copies are equal, and after heal all are, with no marks left.
+//!
+//! `RGFS_SEEDS` says how many seeds are tried (1,000 by default); `RGFS_SEED` runs one, and prints all that happened.
+
+mod faults;
+mod history;
+mod verify;
+mod workload;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Cluster, Layout, Random, Running};
+use crate::Translator;
+use crate::graph::Environment;
+use crate::graph::testing::{environment, volume};
+use crate::translators::cluster::replicate::Replicate;
+use faults::{Faults, Trouble};
+use history::History;
+use workload::{DIRECTORIES, FILES, LOGS, Mount, Owned, Program};
+
+/// What a seed stands for.
+#[derive(Clone, Copy, Debug)]
+struct Scenario {
+    seed: u64,
+    layout: Layout,
+    trouble: Trouble,
+    clients: usize,
+    programs: usize,
+    operations: usize,
+    names: u64,
+}
+
+impl Scenario {
+    fn of(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0x5eed);
+        let trouble = Trouble::choose(&mut random);
+        Scenario {
+            seed,
+            layout: Layout { replicas: 3, arbiter: random.chance(25) },
+            trouble,
+            clients: 1 + random.below(3) as usize,
+            programs: 1 + random.below(2) as usize,
+            operations: 8 + random.below(10) as usize,
+            names: *random.pick(&[0, 25, 25, 70]),
+        }
+    }
+}
+
+/// The longest that a schedule may take, in virtual time: then something hangs.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// How long clients are left alone at the end: longer than an idle lock is kept, and than a brick takes to notice a dead
+/// client.
+const REST: Duration = Duration::from_secs(8);
+
+/// A replicate of a client.
+fn replicate(cluster: &Cluster, client: usize, layout: Layout) -> Arc<dyn Translator> {
+    let environment = Environment { clock: cluster.clock(client), ..environment() };
+    let mut options = vec![("granular-entry-heal", "on"), ("quorum-type", "auto")];
+    if layout.arbiter {
+        options.push(("arbiter-count", "1"));
+    }
+    Replicate::new(&volume("cluster/replicate", &options), cluster.children(client), &environment).unwrap()
+}
+
+/// What came of a schedule.
+struct Outcome {
+    violations: Vec<String>,
+    /// All that happened, for people.
+    story: Vec<String>,
+}
+
+/// Runs a schedule. One more client than it says takes no part in the work, and looks at the end.
+fn run(scenario: Scenario, record: bool) -> Outcome {
+    let cluster = Cluster::random(scenario.seed, scenario.layout, scenario.clients + 1);
+    cluster.record(record);
+    let history = History::default();
+    let mounts: Vec<Arc<Mount>> = (0..=scenario.clients)
+        .map(|client| {
+            let top = replicate(&cluster, client, scenario.layout);
+            Mount::new(client, top, cluster.clock(client), &history)
+        })
+        .collect();
+    cluster.settle();
+    prepare(&cluster, &mounts[scenario.clients]);
+    let mut programs = start(&cluster, &mounts, scenario);
+    let mut faults = Faults::new(scenario.trouble, scenario.seed, &cluster, &history);
+    let mut owned: Vec<Owned> = Vec::new();
+    let (mut strikes, start) = (0, cluster.now());
+    while !programs.is_empty() {
+        let pause = faults.pause();
+        cluster.run_for(pause);
+        programs.retain_mut(|(client, program)| match program.result() {
+            Some(names) => {
+                owned.extend(names);
+                false
+            }
+            None => cluster.is_alive(*client),
+        });
+        if let Err(error) = cluster.check_exclusion() {
+            history.violation(error);
+        }
+        strikes += 1;
+        match strikes {
+            0..12 => faults.strike(&cluster),
+            12 => faults.mend(&cluster),
+            _ => {}
+        }
+        if cluster.now() - start > PATIENCE {
+            let locks: Vec<_> = (0..cluster.bricks()).map(|brick| cluster.locks(brick)).collect();
+            history.violation(format!("{} programs hang; locks: {locks:#?}", programs.len()));
+            break;
+        }
+    }
+    faults.mend(&cluster);
+    cluster.run_for(REST);
+    if history.violations().is_empty() {
+        verify::all(&cluster, &mounts[scenario.clients], scenario, &owned);
+    }
+    let mut story = vec![format!("{scenario:?}")];
+    story.extend(history.notes());
+    if record {
+        story.push("requests:".to_owned());
+        story.extend(cluster.take_timed_lines());
+    }
+    Outcome { violations: history.violations(), story }
+}
+
+/// Makes what the programs work on.
+fn prepare(cluster: &Cluster, mount: &Arc<Mount>) {
+    let mut random = Random::new(0);
+    let mut gfid = || {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&random.next().to_be_bytes());
+        rgfs_protocol::Gfid::from_random(bytes)
+    };
+    let (context, root) = (mount.context(0), mount.root());
+    cluster.block_on(async {
+        for number in 0..DIRECTORIES {
+            mount.mkdir(&context, (&root, &format!("d{number}")), gfid()).await.unwrap();
+        }
+        let files = (0..FILES).map(|number| format!("f{number}"));
+        for name in files.chain((0..LOGS).map(|number| format!("log{number}"))) {
+            mount.create(&context, (&root, &name), 2, gfid()).await.unwrap();
+        }
+    });
+}
+
+type Started = Vec<(usize, Running<Vec<Owned>>)>;
+
+fn start(cluster: &Cluster, mounts: &[Arc<Mount>], scenario: Scenario) -> Started {
+    let mut started = Vec::new();
+    let settings = (scenario.names, scenario.trouble.is_partial());
+    for (client, mount) in mounts[..scenario.clients].iter().enumerate() {
+        for _ in 0..scenario.programs {
+            let task = started.len() as u64;
+            let program = Program::new(mount, task, scenario.seed * 16 + task, settings);
+            started.push((client, cluster.spawn(program.run(scenario.operations))));
+        }
+    }
+    started
+}
+
+fn number_from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+#[ignore = "finds marks that replicate loses: a child lost between lock and change, or between change and delayed post-op"]
+fn nothing_that_was_acknowledged_is_lost() {
+    if let Some(seed) = number_from_environment("RGFS_SEED") {
+        let outcome = run(Scenario::of(seed), true);
+        println!("{}", outcome.story.join("\n"));
+        assert!(outcome.violations.is_empty(), "seed {seed}: {:#?}", outcome.violations);
+        return;
+    }
+    let seeds = number_from_environment("RGFS_SEEDS").unwrap_or(1000);
+    let mut failed = Vec::new();
+    for seed in 0..seeds {
+        let outcome = run(Scenario::of(seed), false);
+        if !outcome.violations.is_empty() {
+            println!("seed {seed}: {:#?}", outcome.violations);
+            failed.push(seed);
+            if failed.len() == 1 {
+                println!("{}", run(Scenario::of(seed), true).story.join("\n"));
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{} of {seeds} seeds failed: {failed:?}; RGFS_SEED=n shows one", failed.len());
+}
+
+#[test]
+fn a_seed_is_told_the_same_way_twice() {
+    for seed in 0..10 {
+        let (first, second) = (run(Scenario::of(seed), true), run(Scenario::of(seed), true));
+        assert_eq!(first.story, second.story, "seed {seed}");
+    }
+}

@@ -1,0 +1,172 @@
+//! What must be so when all bricks are back and everybody has rested.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rgfs_protocol::Gfid;
+
+use super::super::Cluster;
+use super::Scenario;
+use super::faults::Trouble;
+use super::workload::{FILES, LOGS, Mount, Owned, REGIONS, VALUE, check_attributes, check_file, check_log, decode};
+
+/// Index of the arbiter.
+const ARBITER: usize = 2;
+
+/// Checks everything.
+pub(super) fn all(cluster: &Cluster, mount: &Arc<Mount>, scenario: Scenario, owned: &[Owned]) {
+    let history = &mount.history;
+    for brick in 0..cluster.bricks() {
+        for lock in cluster.locks(brick) {
+            history.violation(format!("left behind on brick {brick}: {lock}"));
+        }
+    }
+    good_copies(cluster, mount, scenario);
+    content(cluster, mount, scenario, owned);
+    if scenario.trouble == Trouble::None {
+        clean(cluster, mount);
+    }
+}
+
+/// No marks, nothing in an index, and all copies equal.
+fn clean(cluster: &Cluster, mount: &Arc<Mount>) {
+    for mark in cluster.marks() {
+        mount.history.violation(format!("a mark is left: {mark}"));
+    }
+    for brick in 0..cluster.bricks() {
+        let index = cluster.index(brick);
+        if index != Default::default() {
+            mount.history.violation(format!("the index of brick {brick} is not empty: {index:?}"));
+        }
+    }
+    for difference in cluster.compare_bricks() {
+        mount.history.violation(difference);
+    }
+}
+
+/// One copy of an object.
+struct Copy {
+    brick: usize,
+    /// Changelogs against every brick, and the dirty one at the end.
+    marks: Vec<[i32; 3]>,
+    data: Vec<u8>,
+    attributes: String,
+    names: BTreeSet<Vec<u8>>,
+}
+
+/// Every object has a copy that nobody accuses; those that nobody accuses are equal, unless a change was not finished.
+fn good_copies(cluster: &Cluster, mount: &Arc<Mount>, scenario: Scenario) {
+    let mut objects: BTreeMap<Gfid, Vec<Copy>> = BTreeMap::new();
+    for brick in 0..cluster.bricks() {
+        let mut tree: BTreeSet<Gfid> = cluster.tree(brick).into_values().collect();
+        tree.insert(Gfid::ROOT);
+        for gfid in tree {
+            let Some(object) = cluster.object_of(brick, gfid) else { continue };
+            let mark = |who: String| super::super::trace::changelog(&object, &who);
+            let mut marks: Vec<_> = (0..cluster.bricks()).map(|to| mark(format!("v-client-{to}"))).collect();
+            marks.push(mark("dirty".to_owned()));
+            let xattrs: Vec<_> = object.xattrs.iter().filter(|(key, _)| !key.starts_with("trusted.afr.")).collect();
+            let attributes = format!("{:o} {}:{} {xattrs:?}", object.stat.mode, object.stat.uid, object.stat.gid);
+            let names = object.entries.keys().map(|name| name.to_vec()).collect();
+            objects.entry(gfid).or_default().push(Copy { brick, marks, data: object.data, attributes, names });
+        }
+    }
+    for (gfid, copies) in &objects {
+        for copy in copies {
+            if copy.marks.iter().flatten().any(|counter| *counter < 0) {
+                mount.history.violation(format!("{gfid}: negative marks on brick {}: {:?}", copy.brick, copy.marks));
+            }
+        }
+        for (index, what) in [(0, "data"), (1, "metadata"), (2, "names")] {
+            let accused = |of: usize| copies.iter().any(|copy| copy.marks[of][index] != 0);
+            let good: Vec<&Copy> = copies.iter().filter(|copy| !accused(copy.brick)).collect();
+            let shown = || copies.iter().map(|copy| (copy.brick, &copy.marks)).collect::<Vec<_>>();
+            if good.is_empty() && copies.len() == cluster.bricks() {
+                mount.history.violation(format!("split-brain in {what} of {gfid}: {:?}", shown()));
+            }
+            let unfinished = copies.iter().any(|copy| copy.marks[cluster.bricks()][index] != 0);
+            let judged = |copy: &&&Copy| index != 0 || !(scenario.layout.arbiter && copy.brick == ARBITER);
+            let mut seen = good.iter().filter(judged);
+            let Some(first) = seen.next() else { continue };
+            for other in seen.filter(|_| !unfinished) {
+                let equal = match index {
+                    0 => first.data == other.data,
+                    1 => first.attributes == other.attributes,
+                    _ => first.names == other.names,
+                };
+                if !equal {
+                    let (a, b) = (first.brick, other.brick);
+                    let text =
+                        format!("{what} of {gfid} differ on bricks {a} and {b}, and no mark tells: {:?}", shown());
+                    mount.history.violation(text);
+                }
+            }
+        }
+    }
+}
+
+/// What a client sees at the end.
+fn content(cluster: &Cluster, mount: &Arc<Mount>, scenario: Scenario, owned: &[Owned]) {
+    let (context, root, history) = (mount.context(900), mount.root(), mount.history.clone());
+    let seen = cluster.try_block_on(async {
+        for file in 0..FILES {
+            let who = format!("at the end, f{file}");
+            let look = async {
+                let inode = mount.lookup(&context, &root, &format!("f{file}")).await?;
+                let fd = mount.open(&context, &inode, 0).await?;
+                let begin = history.moment();
+                let data = mount.read(&context, &fd, (REGIONS * VALUE) as u32).await?;
+                check_file(&history, &who, file, &decode(&data), (begin, mount.settled()));
+                check_attributes(mount, &context, &who, (file, &inode), mount.settled()).await
+            };
+            if let Err(error) = look.await
+                && whole_copy(cluster, &format!("/f{file}"), scenario)
+            {
+                history.violation(format!("{who}: {error}"));
+            }
+        }
+        for log in 0..LOGS {
+            let who = format!("at the end, log{log}");
+            let look = async {
+                let inode = mount.lookup(&context, &root, &format!("log{log}")).await?;
+                let fd = mount.open(&context, &inode, 0).await?;
+                let begin = history.moment();
+                let data = mount.read(&context, &fd, 1 << 16).await?;
+                check_log(&history, &who, log, &decode(&data), (begin, mount.settled()));
+                Ok::<_, crate::FopError>(())
+            };
+            if let Err(error) = look.await
+                && whole_copy(cluster, &format!("/log{log}"), scenario)
+            {
+                history.violation(format!("{who}: {error}"));
+            }
+        }
+        for (directory, name, gfid) in owned {
+            let look = async {
+                let parent = mount.lookup(&context, &root, &format!("d{directory}")).await?;
+                mount.lookup(&context, &parent, name).await
+            };
+            match look.await {
+                Ok(inode) if inode.gfid() == *gfid => {}
+                Ok(inode) => history.violation(format!("d{directory}/{name} is {}, and was {gfid}", inode.gfid())),
+                Err(error) => history.violation(format!("d{directory}/{name} {gfid} is lost: {error}")),
+            }
+        }
+    });
+    if seen.is_none() {
+        history.violation("a look at the end hangs".to_owned());
+    }
+}
+
+/// Whether some data brick has a copy that nobody accuses of anything. Without one, a file whose data is good on one brick
+/// and its attributes on another, nothing can be read before it is healed.
+fn whole_copy(cluster: &Cluster, path: &str, scenario: Scenario) -> bool {
+    let bricks = 0..cluster.bricks();
+    let accused = |of: usize| {
+        bricks.clone().any(|by| {
+            let [data, metadata, _] = cluster.changelog(by, path, &format!("v-client-{of}"));
+            data != 0 || metadata != 0
+        })
+    };
+    bricks.clone().any(|brick| !(accused(brick) || scenario.layout.arbiter && brick == ARBITER))
+}
