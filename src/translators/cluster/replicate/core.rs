@@ -18,6 +18,7 @@ use super::inode_state::InodeState;
 use super::options::Options;
 use super::requests::Requests;
 use super::sessions::OpenSessions;
+use super::split_brain::Choices;
 use crate::clock::Clock;
 use crate::event::EventSource;
 use crate::inode::{ContextKey, Inode};
@@ -49,6 +50,8 @@ pub(super) struct Core {
     pub(super) heals_pending: AtomicBool,
     /// The child to read from if it may be (option `read-subvolume`, or found to be on this machine); `usize::MAX` for none.
     pub(super) preferred: AtomicUsize,
+    /// Copies that users chose to look at, although they may be wrong.
+    pub(super) choices: Choices,
     /// Heals in the background.
     pub(super) heals: Queue,
     /// Reads under way on each child.
@@ -89,6 +92,7 @@ impl Core {
             snapshot: AtomicU64::new(0),
             heals_pending: AtomicBool::new(true),
             preferred: AtomicUsize::new(preferred),
+            choices: Choices::default(),
             heals: Queue::default(),
             reads: children.iter().map(|_| AtomicUsize::new(0)).collect(),
             latencies: children.iter().map(|_| AtomicU64::new(0)).collect(),

@@ -61,6 +61,9 @@ impl Core {
             }
             answers = self.ask_for(context, loc, &request, asked.snapshot.up).await;
         }
+        if self.options.metadata_heal && self.heal_silent_difference(&answers).await {
+            answers = self.ask_for(context, loc, &request, asked.snapshot.up).await;
+        }
         let judgement = judge_name(&answers, good_parents, self.rules());
         let chosen = self.choose_answer(loc, &answers, judgement, asked)?;
         let read_from = directory.and_then(|readable| {

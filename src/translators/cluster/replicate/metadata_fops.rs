@@ -83,6 +83,10 @@ impl Core {
         for (name, _) in dict.iter() {
             self.check_name(name, "SETXATTR")?;
         }
+        let target = Target::Inode(loc.inode.clone());
+        if let Some(done) = self.virtual_setxattr(context, &target, &dict).await {
+            return done;
+        }
         let change = self.metadata(context, Target::Inode(loc.inode.clone()), "SETXATTR");
         let arguments = (context.clone(), loc.clone(), dict, flags, xdata);
         self.change(change, arguments, |(context, loc, dict, flags, xdata), _, child| {
@@ -101,6 +105,10 @@ impl Core {
     ) -> FopResult<Dict> {
         for (name, _) in dict.iter() {
             self.check_name(name, "FSETXATTR")?;
+        }
+        let target = Target::Inode(fd.inode.clone());
+        if let Some(done) = self.virtual_setxattr(context, &target, &dict).await {
+            return done;
         }
         let change = self.metadata_of_fd(context, fd, "FSETXATTR")?;
         let arguments = (context.clone(), fd.clone(), dict, flags, xdata);

@@ -28,6 +28,7 @@ mod fd_state;
 #[cfg(test)]
 mod fd_tests;
 pub mod heal;
+mod heal_info;
 mod inode_state;
 mod internal_locks;
 mod late_open;
@@ -56,6 +57,7 @@ mod refresh;
 mod requests;
 mod session;
 mod sessions;
+mod split_brain;
 mod status;
 pub mod super_fast_hash;
 mod target;
@@ -79,7 +81,7 @@ use crate::event::EventSource;
 use crate::graph::{BuildError, Environment};
 use crate::reply::*;
 use crate::volfile::Volume;
-use crate::{Context, Fd, FopResult, Loc, Translator};
+use crate::{Context, Fd, FopResult, Inode, Loc, Translator};
 
 /// The live translator.
 pub struct Replicate {
@@ -113,6 +115,14 @@ impl Replicate {
         let core = Arc::new(Core::new(volume.name.clone(), children, options, environment.clock.clone()));
         status::watch(&core);
         Ok(Arc::new(Replicate { core }))
+    }
+
+    /// Heals an object as the self-heal daemon does, whatever the options of clients say.
+    ///
+    /// # Errors
+    /// EIO for a split-brain; ESTALE when the object is gone; ENOTCONN and EAGAIN when it must wait.
+    pub async fn heal(&self, inode: &Arc<Inode>) -> FopResult<heal::HealOutcome> {
+        self.core.heal_inode(inode).await
     }
 }
 

@@ -66,7 +66,7 @@ impl Core {
             }
             tried.insert(index);
         }
-        let refreshed = self.ask_copies(context, target, snapshot).await?;
+        let refreshed = self.ask_copies_for(context, target, read.kind, read.attributes, snapshot).await?;
         let Some(mut untried) = refreshed.usable(target, read.kind, read.attributes) else {
             let chosen = *state.split_brain_choice.lock().unwrap_or_else(PoisonError::into_inner);
             return match chosen.or_else(|| self.favorite(refreshed.stats())) {

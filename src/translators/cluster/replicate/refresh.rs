@@ -55,13 +55,34 @@ impl Core {
         if let Some(copies) = known.and_then(|known| usable(&known, kind, is_dir, false, snapshot.up)) {
             return Ok(copies);
         }
-        let refreshed = self.ask_copies(context, target, snapshot).await?;
+        let refreshed = self.ask_copies_for(context, target, kind, false, snapshot).await?;
         refreshed.usable(target, kind, false).ok_or_else(|| self.split_brain(&refreshed))
     }
 
     /// What is remembered of an inode, if that was learned from the children as they are now.
     pub(super) fn known(&self, state: &InodeState, snapshot: Snapshot) -> Option<Readable> {
         state.readable().filter(|known| known.generation == snapshot.generation && !state.is_stale())
+    }
+
+    /// [`Core::ask_copies`]. When no copy is good for operations of a kind, the favorite-child policy ends that first if it
+    /// can: not only to read the favorite, but also so that it can be written to.
+    pub(super) async fn ask_copies_for(
+        self: &Arc<Self>,
+        context: &Context,
+        target: &Target,
+        kind: Kind,
+        attributes: bool,
+        snapshot: Snapshot,
+    ) -> FopResult<Refreshed> {
+        let refreshed = self.ask_copies(context, target, snapshot).await?;
+        if self.options.favorite_child.is_some() && refreshed.usable(target, kind, attributes).is_none() {
+            match self.end_split_brain_by_policy(target.inode()).await {
+                Ok(true) => return self.ask_copies(context, target, snapshot).await,
+                Ok(false) => {}
+                Err(error) => tracing::debug!(%error, "a split-brain stays"),
+            }
+        }
+        Ok(refreshed)
     }
 
     /// [`Core::refresh`], with all that was said.

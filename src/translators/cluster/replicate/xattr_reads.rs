@@ -75,6 +75,9 @@ impl Core {
             if name.starts_with(OWN) {
                 return Err(self.error(Errno::ENODATA, "getxattr").with_detail("the name belongs to replicate"));
             }
+            if let Some(reply) = self.virtual_getxattr(target, name, &xdata).await {
+                return reply;
+            }
             if let Some(merge) = Merge::of(name) {
                 return self.read_all(context, object, name, merge).await;
             }

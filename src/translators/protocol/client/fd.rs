@@ -81,6 +81,12 @@ pub(super) fn access(state: &State, generation: u64, anonymous: bool, now: Insta
     }
 }
 
+/// The state of an fd that nobody has tried to open here: due to be tried at once, on whatever connection there is.
+pub(super) fn not_tried(now: Instant) -> State {
+    let since = now.checked_sub(RETRY).unwrap_or(now);
+    State::Closed { generation: 0, since, reason: "it is not open on this brick".into() }
+}
+
 /// True for the fops that may go through the anonymous fd when the real one is not open on the brick
 /// (`client-common.c`, `FALLBACK_TO_ANON_FD`). `flags` are those of the open. The anonymous fd never appends: the copies of
 /// a file would differ without anybody noticing. `O_SYNC` and `O_DIRECT` are kept, see [`anonymous_flags`].
@@ -170,7 +176,9 @@ mod tests {
         let long_closed = State::Closed { generation: 1, since: now - RETRY, reason: "r".into() };
         let bad = State::Bad { reason: "b".into() };
         let refused = |reason: &str| Access::Refused(Errno::EBADFD, reason.into());
+        let untried = not_tried(now);
         let cases = [
+            (&untried, 0, false, Access::Reopen),
             (&open, 1, false, Access::Number(0)),
             (&open, 1, true, Access::Number(0)),
             (&open, 2, true, Access::Reopen),

@@ -304,10 +304,7 @@ impl<B: Brick> Client<B> {
     fn opened_late(&self, fd: &Fd) -> Arc<RemoteFd<B>> {
         let directory = fd.inode.is_dir() || fd.flags & open_flags::host::O_DIRECTORY != 0;
         let flags = (!directory).then(|| self.wire_flags(fd.flags));
-        let reason = "it is not open on this brick".into();
-        self.remember(fd, || {
-            self.remote_fd(fd.gfid(), flags, true, State::Closed { generation: 0, since: Instant::now(), reason })
-        })
+        self.remember(fd, || self.remote_fd(fd.gfid(), flags, true, fd::not_tried(Instant::now())))
     }
 
     /// Whether a fop may go through the anonymous fd. With `strict-locks` nothing is written but through an fd that is open.

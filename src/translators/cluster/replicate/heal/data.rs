@@ -16,7 +16,7 @@ use super::super::options::HealAlgorithm;
 use super::super::target::Target;
 use super::Conclusion;
 use super::object::Healed;
-use super::source::{Copy, Judge, Plan, of_data};
+use super::source::{Copy, Judge, Plan, Undecided, of_data};
 use crate::reply::Payload;
 use crate::{Context, Fd, FopResult};
 
@@ -107,8 +107,10 @@ impl Core {
         let mut copies = self.copies(context, &fd.inode).await?;
         let direction = self.direction(Kind::Data, &copies);
         let setting = self.setting();
-        let plan =
-            of_data(&direction, &copies, setting, judge).map_err(|undecided| self.undecided(&fd.inode, undecided))?;
+        let plan = match of_data(&direction, &copies, setting, judge) {
+            Err(Undecided::NotSplit) => return Ok(None),
+            plan => plan.map_err(|undecided| self.undecided(&fd.inode, undecided))?,
+        };
         if plan.sinks.is_empty() {
             return Ok(None);
         }

@@ -3,7 +3,6 @@
 use rgfs_protocol::FileType;
 
 use super::super::changelog::{Counters, Kind};
-use super::super::child_set::ChildSet;
 use super::source::{Copy, same_metadata};
 
 /// The heals that may have something to do. What is not in is healthy for sure.
@@ -57,14 +56,15 @@ pub(in super::super) fn needs(copies: &[(usize, &Copy)], arbiter: Option<usize>)
     })
 }
 
-/// True when some copy accuses another of anything at all.
-pub(in super::super) fn is_pending(copies: &[(usize, &Copy)]) -> bool {
-    copies.iter().any(|(_, copy)| copy.marks.accuses())
-}
-
-/// The children of which something was seen.
-pub(in super::super) fn seen(copies: &[(usize, &Copy)]) -> ChildSet {
-    copies.iter().map(|(index, _)| *index).collect()
+/// True when copies of one object have different attributes, and none of them has a mark that would say why
+/// (`afr_can_start_metadata_self_heal`).
+pub(in super::super) fn differs_silently(copies: &[Copy]) -> bool {
+    let Some(first) = copies.first() else { return false };
+    let is_marked =
+        |copy: &Copy| copy.marks.dirty.get(Kind::Metadata) != 0 || !copy.marks.accused(Kind::Metadata).is_empty();
+    let identity = |copy: &Copy| (copy.stat.gfid, copy.stat.file_type());
+    copies.iter().all(|copy| !is_marked(copy) && identity(copy) == identity(first))
+        && copies.iter().any(|copy| !same_metadata(first, copy))
 }
 
 #[cfg(test)]

@@ -7,21 +7,36 @@ use rgfs_protocol::{Dict, Errno};
 
 use super::super::changelog::{Counters, Kind};
 use super::super::child_set::ChildSet;
-use super::super::core::{Core, successes, to_the_end};
+use super::super::core::{Core, Replies, successes, to_the_end};
 use super::super::lock::Lockee;
 use super::super::target::Target;
+use super::inspect::differs_silently;
 use super::object::Healed;
-use super::source::{Judge, Plan, is_healed, of_metadata};
+use super::source::{Copy, Judge, Plan, Undecided, is_healed, of_metadata};
 use super::{Conclusion, healer};
+use crate::reply::LookupReply;
 use crate::{Context, FopResult, Inode, Loc, Translator};
 
 impl Core {
-    /// Heals attributes during a lookup that saw them differ although no copy accuses another
-    /// (option `metadata-self-heal`).
-    ///
-    /// # Errors
-    /// As of [`Core::heal_inode`]; the lookup goes on without.
-    pub(in super::super) async fn heal_metadata_now(self: &Arc<Self>, inode: &Arc<Inode>) -> FopResult<()> {
+    /// Heals attributes during a lookup that saw them differ on all copies although none accuses another (option
+    /// `metadata-self-heal`). Returns whether the copies must be asked again.
+    pub(in super::super) async fn heal_silent_difference(self: &Arc<Self>, answers: &Replies<LookupReply>) -> bool {
+        let answered = answers.iter().filter_map(|(_, answer)| Some(self.copy(answer.as_ref().ok()?.clone())));
+        let copies: Vec<Copy> = answered.collect();
+        let Some(first) = copies.first().filter(|_| copies.len() == self.count() && differs_silently(&copies)) else {
+            return false;
+        };
+        let inode = Inode::known(first.stat.gfid, first.stat.file_type());
+        match self.heal_metadata_now(&inode).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(%error, "attributes stay different");
+                false
+            }
+        }
+    }
+
+    async fn heal_metadata_now(self: &Arc<Self>, inode: &Arc<Inode>) -> FopResult<()> {
         let (core, inode, judge) = (self.clone(), inode.clone(), self.judge());
         to_the_end(self, "heal metadata", |reply| async move {
             reply.send(core.heal_metadata(&healer(), &inode, judge).await.map(|_| ()));
@@ -42,9 +57,10 @@ impl Core {
     async fn heal_metadata_locked(&self, context: &Context, inode: &Arc<Inode>, judge: Judge) -> Healed {
         let mut copies = self.copies(context, inode).await?;
         let direction = self.direction(Kind::Metadata, &copies);
-        let plan = of_metadata(&direction, &copies, self.setting(), judge);
-        let Some(plan) = plan.map_err(|undecided| self.undecided(inode, undecided))? else {
-            return Ok(false);
+        let plan = match of_metadata(&direction, &copies, self.setting(), judge) {
+            Ok(Some(plan)) => plan,
+            Ok(None) | Err(Undecided::NotSplit) => return Ok(false),
+            Err(undecided) => return Err(self.undecided(inode, undecided)),
         };
         if direction.sources == self.all() {
             // Nobody is accused: a heal that is cut short must not look like a healthy copy.
@@ -84,7 +100,7 @@ impl Core {
         context: &Context,
         inode: &Arc<Inode>,
         plan: &Plan,
-        copies: &[super::source::Copy],
+        copies: &[Copy],
     ) -> FopResult<ChildSet> {
         let loc = &Loc::inode(inode.clone());
         let Some(source) = copies.get(plan.source) else { return Ok(ChildSet::EMPTY) };

@@ -10,11 +10,12 @@
 //! The fops of a heal go to the children directly, as root and with the pid of healers, by which the bricks tell them from
 //! the users' changes.
 
+mod acquit;
 pub(super) mod background;
 mod data;
 pub mod direction;
 mod entry;
-mod inspect;
+pub(super) mod inspect;
 mod metadata;
 mod name;
 mod object;
@@ -29,7 +30,7 @@ use rgfs_protocol::types::set_attr;
 use rgfs_protocol::{Dict, Errno, Iatt, Value};
 
 use self::direction::Direction;
-use self::source::{Copy, Judge, Plan, Setting, Undecided};
+use self::source::{Copy, Judge, Setting, Undecided};
 use super::changelog::{Counters, Kind};
 use super::child_set::ChildSet;
 use super::core::{ARBITER, Core, Replies, with_own_locks};
@@ -42,6 +43,9 @@ pub use self::object::HealOutcome;
 
 /// The pid of healers (`GF_CLIENT_PID_SELF_HEALD`).
 pub(super) const HEAL_PID: i32 = -6;
+
+/// The step of a heal command that makes no sense for the object: its detail is what upstream's tools show.
+pub(super) const REFUSED: &str = "follow a heal command";
 
 /// Who heals: root, with locks of its own.
 pub(super) fn healer() -> Context {
@@ -95,7 +99,7 @@ impl Core {
             .collect()
     }
 
-    fn copy(&self, reply: LookupReply) -> Copy {
+    pub(super) fn copy(&self, reply: LookupReply) -> Copy {
         Copy { stat: reply.stat, marks: self.keys.read(&reply.xdata), xdata: reply.xdata }
     }
 
@@ -126,36 +130,10 @@ impl Core {
             Undecided::SplitBrain => {
                 format!("{} is in split-brain; choose the copy to keep with `gluster volume heal`", inode.gfid())
             }
-            Undecided::Refused(text) => text.to_owned(),
+            Undecided::NotSplit => "it is not in split-brain".to_owned(),
+            Undecided::Refused(text) => return self.error(Errno::EIO, REFUSED).with_detail(text),
         };
         self.error(Errno::EIO, "heal").with_detail(text)
-    }
-
-    /// Takes the sinks' accusations of a source that a policy chose back, and their dirty marks, so that it can be read at
-    /// once (`_afr_fav_child_reset_sink_xattrs`). What was observed is corrected accordingly.
-    pub(super) async fn acquit(
-        &self,
-        context: &Context,
-        inode: &Arc<Inode>,
-        kind: Kind,
-        plan: &Plan,
-        copies: &mut [Copy],
-    ) -> FopResult<()> {
-        let target = Target::Inode(inode.clone());
-        for sink in plan.sinks.iter() {
-            let Some(copy) = copies.get_mut(sink) else { continue };
-            let seen = copy.marks.pending.get(plan.source).map_or(0, |counters| counters.get(kind));
-            let dirty = copy.marks.dirty.get(kind);
-            let of =
-                |index| if index == plan.source { Counters::of(kind, seen.wrapping_neg()) } else { Counters::ZERO };
-            let delta = self.keys.delta(of, Some(Counters::of(kind, dirty.wrapping_neg())));
-            target.xattrop(self.child(sink), context, delta, Dict::NULL).await?;
-            copy.marks.dirty.0[kind.index()] = 0;
-            if let Some(counters) = copy.marks.pending.get_mut(plan.source) {
-                counters.0[kind.index()] = 0;
-            }
-        }
-        Ok(())
     }
 
     /// The end of a heal, under locks on all children: the sinks get the times of the source, and the changelogs forget what
@@ -226,6 +204,9 @@ pub(super) struct Conclusion<'a> {
 }
 
 /// The key that asks for, and answers, the number of locks in a domain.
-fn lock_count_key(domain: &str) -> String {
+pub(super) fn lock_count_key(domain: &str) -> String {
     format!("glusterfs.inodelk-dom-prefix:{domain}")
 }
+
+#[cfg(test)]
+mod tests;

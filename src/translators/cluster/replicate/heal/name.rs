@@ -159,7 +159,7 @@ impl Core {
         let winner = match command {
             Some(command) => obey(command?, &stats, candidates).map_err(|why| match why {
                 Undecided::Refused(text) => self.disputed(view, "gfid").with_detail(text),
-                Undecided::SplitBrain => self.disputed(view, "gfid"),
+                _ => self.disputed(view, "gfid"),
             })?,
             None => {
                 let directory = candidates.iter().any(|child| view.stat(child).is_some_and(Iatt::is_dir));

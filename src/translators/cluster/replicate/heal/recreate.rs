@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rgfs_protocol::{Dict, Errno, FileType, Iatt, Value};
 
-use super::super::changelog::{Counters, Kind, Marks};
+use super::super::changelog::{Counters, Marks};
 use super::super::child_set::ChildSet;
 use super::super::core::Core;
+use super::super::new_entry::accusation;
 use super::super::target::Target;
 use crate::reply::LookupReply;
 use crate::{Context, FopError, FopResult, Inode, Loc};
@@ -42,22 +43,6 @@ impl NameView<'_> {
     pub(super) fn trouble(&self, child: usize) -> Option<&FopError> {
         self.replies.get(child)?.as_ref().err().filter(|error| error.errno != Errno::ENOENT)
     }
-}
-
-/// What the copies that have a new object note of one that will only have an empty shell of it
-/// (`afr_mark_new_entry_changelog`).
-pub(super) fn new_entry_marks(kind: FileType, granular: bool) -> Counters {
-    let of = |kind: Kind| Counters::of(kind, 1).0;
-    let mut marks = of(Kind::Metadata);
-    match kind {
-        FileType::Regular => marks[Kind::Data.index()] = 1,
-        FileType::Directory => {
-            marks[Kind::Entry.index()] = 1;
-            marks[Kind::Data.index()] = i32::from(granular);
-        }
-        _ => {}
-    }
-    Counters(marks)
 }
 
 /// Whether a copy accuses `child` of everything that `needed` counts.
@@ -168,6 +153,9 @@ impl Core {
                 brick.mknod(context, &loc, stat.mode, device(stat.rdev), 0, xdata).await?;
             }
         }
+        if known {
+            self.take_from_trash(context, child, stat.gfid).await;
+        }
         Ok(())
     }
 
@@ -180,7 +168,7 @@ impl Core {
         sources: ChildSet,
         child: usize,
     ) -> FopResult<()> {
-        let marks = new_entry_marks(inode.file_type(), self.options.granular_entry_heal);
+        let marks = accusation(inode.file_type(), self.options.granular_entry_heal);
         let noted = |source: usize| {
             let reply = view.replies.get(source).and_then(|reply| reply.as_ref().ok());
             reply.is_some_and(|reply| accuses_of_all(&self.keys.read(&reply.xdata), child, marks))
@@ -206,15 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_of_new_entries() {
-        for (kind, granular, expected) in [
-            (FileType::Regular, true, [1, 1, 0]),
-            (FileType::Directory, true, [1, 1, 1]),
-            (FileType::Directory, false, [0, 1, 1]),
-            (FileType::Symlink, true, [0, 1, 0]),
-        ] {
-            assert_eq!(new_entry_marks(kind, granular), Counters(expected), "{kind:?}");
-        }
+    fn what_is_noted_already() {
         let marks =
             Marks { pending: smallvec::smallvec![Counters([2, 1, 0]), Counters([0, 1, 0])], ..Marks::default() };
         assert!(accuses_of_all(&marks, 0, Counters([1, 1, 0])));

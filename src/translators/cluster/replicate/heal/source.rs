@@ -51,12 +51,11 @@ pub(in super::super) enum Judge {
 pub(in super::super) enum Undecided {
     /// Split-brain, and nobody may end it.
     SplitBrain,
+    /// A command to end a split-brain, where there is none.
+    NotSplit,
     /// A command cannot be followed; the text is what upstream's tools show.
     Refused(&'static str),
 }
-
-/// Upstream's words for a heal command on something that is healthy, or heals by itself.
-pub(in super::super) const NOT_IN_SPLIT_BRAIN: &str = "File not in split-brain";
 
 /// From which copy to which ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +115,7 @@ pub(in super::super) fn of_data(
         };
     }
     if matches!(judge, Judge::Command(_)) {
-        return Err(Undecided::Refused(NOT_IN_SPLIT_BRAIN));
+        return Err(Undecided::NotSplit);
     }
     let mut sources = direction.sources;
     let witness = |index: usize| direction.witness.get(index).copied().unwrap_or(0);
@@ -176,7 +175,7 @@ pub(in super::super) fn of_metadata(
         };
     }
     if matches!(judge, Judge::Command(_)) {
-        return Err(Undecided::Refused(NOT_IN_SPLIT_BRAIN));
+        return Err(Undecided::NotSplit);
     }
     let source = setting.choose(sources).ok_or(Undecided::SplitBrain)?;
     sources = sources.iter().filter(|index| same(source, *index)).collect();
@@ -304,7 +303,7 @@ mod tests {
         let bigger = Judge::Command(Command::BiggerFile);
         assert_eq!(split([5, 7, 5], PLAIN, bigger), plan(1, &[0, 2], false));
         assert_eq!(split([7, 7, 5], PLAIN, bigger), Err(Undecided::Refused("No bigger file")));
-        assert_eq!(of(LAST_MISSED, [0; 3], [5, 5, 9], PLAIN, bigger), Err(Undecided::Refused(NOT_IN_SPLIT_BRAIN)));
+        assert_eq!(of(LAST_MISSED, [0; 3], [5, 5, 9], PLAIN, bigger), Err(Undecided::NotSplit));
     }
 
     #[test]

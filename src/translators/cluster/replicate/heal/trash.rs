@@ -75,6 +75,14 @@ impl Core {
         }
     }
 
+    /// What was kept has a name again, and needs the one in the hidden directory no more.
+    pub(super) async fn take_from_trash(&self, context: &Context, child: usize, gfid: Gfid) {
+        let Some((_, trash)) = self.trash_identity() else { return };
+        let loc = Loc::entry(Inode::known(trash, FileType::Directory), gfid.to_string(), Inode::fresh());
+        // Mostly it is not there. If it stays, the self-heal daemon clears it away.
+        let _ = self.child(child).unlink(context, &loc, 0, Dict::NULL).await;
+    }
+
     /// Directories always are; of other things the last name, when enough copies still have them under another.
     async fn is_worth_keeping(&self, context: &Context, stat: &Iatt) -> FopResult<bool> {
         if stat.gfid.is_null() || self.trash_identity().is_none() {
