@@ -123,12 +123,25 @@ impl Entry {
 
     /// How another copy differs from this one; an arbiter holds no content.
     fn difference(&self, other: &Self, arbiter: bool) -> Option<String> {
-        let (mut ours, mut theirs) = (self.clone(), other.clone());
-        (ours.changelog, theirs.changelog) = Default::default();
-        if arbiter {
-            ours.size = 0;
+        let size = if arbiter { 0 } else { self.size };
+        let pairs = [
+            ("type", self.kind.to_owned(), other.kind.to_owned()),
+            ("mode", format!("{:o}", self.mode), format!("{:o}", other.mode)),
+            ("owner", format!("{:?}", self.owner), format!("{:?}", other.owner)),
+            ("links", self.links.to_string(), other.links.to_string()),
+            ("size", size.to_string(), other.size.to_string()),
+            ("target", self.target.clone(), other.target.clone()),
+        ];
+        for (what, ours, theirs) in pairs {
+            if ours != theirs {
+                return Some(format!("{what} {ours} against {theirs}"));
+            }
         }
-        (ours != theirs).then(|| format!("{ours:?} against {theirs:?}"))
+        let keys: BTreeSet<&String> = self.attributes.keys().chain(other.attributes.keys()).collect();
+        keys.into_iter().find(|key| self.attributes.get(*key) != other.attributes.get(*key)).map(|key| {
+            let show = |entry: &Self| entry.attributes.get(key).map(|value| value.escape_ascii().to_string());
+            format!("{key} {:?} against {:?}", show(self), show(other))
+        })
     }
 }
 

@@ -82,6 +82,11 @@ impl ReplicatedVolume {
         Ok(volume)
     }
 
+    /// Where the brick `index` (from 0) will lie: a file system mounted there before the start is its own.
+    pub fn place(sandbox: &Sandbox, index: usize) -> PathBuf {
+        sandbox.directory().join(format!("{NAME}-b{}", index + 1))
+    }
+
     /// Its shape.
     pub fn shape(&self) -> Shape {
         self.shape
@@ -117,11 +122,11 @@ impl ReplicatedVolume {
         self.volume.restart_bricks()
     }
 
-    /// How many clients are connected to one brick, the self-heal daemon and other daemons among them.
-    pub fn connections(&self, index: usize) -> Result<usize> {
-        let text = statedump::take(self.brick_process(index)?)?.text;
-        // One section per client and volume (`server.c`).
-        Ok(text.lines().filter(|line| line.starts_with("conn.") && line.contains(".id=")).count())
+    /// How many clients are connected to each brick, the self-heal daemon and other daemons among them. All bricks must be online.
+    pub fn connections(&self) -> Result<Vec<usize>> {
+        let text = self.volume.gluster(&["status", NAME, "clients"])?;
+        let counts = text.lines().filter_map(|line| line.strip_prefix("Clients connected : "));
+        counts.map(|count| Ok(count.trim().parse()?)).collect()
     }
 
     /// Tells the self-heal daemon to look at the indices now. A refusal is not an error: it may not have reached a new brick yet.
