@@ -6,13 +6,13 @@ use std::io::Read;
 use anyhow::{Result, ensure};
 use support::client::Client;
 use support::cluster::{Mountable, StaticCluster};
-use support::sandbox::{Sandbox, scenario};
+use support::replicated::{ReplicatedVolume, Shape};
+use support::sandbox::scenario;
 use support::statedump;
 
 const SIZE: usize = 32 << 20;
 
-fn nothing_is_copied(sandbox: &Sandbox, bricks: usize) -> Result<()> {
-    let cluster = StaticCluster::start(sandbox, bricks)?;
+fn nothing_is_copied(cluster: &dyn Mountable) -> Result<()> {
     let content: Vec<u8> = (0..SIZE).map(|index| (index % 251) as u8).collect();
     let writer = cluster.mount(Client::Rgfs, "writer")?;
     fs::write(writer.join("big"), &content)?;
@@ -38,10 +38,20 @@ fn nothing_is_copied(sandbox: &Sandbox, bricks: usize) -> Result<()> {
 
 #[test]
 fn none_on_one_brick() {
-    scenario(|sandbox| nothing_is_copied(sandbox, 1));
+    scenario(|sandbox| nothing_is_copied(&StaticCluster::start(sandbox, 1)?));
 }
 
 #[test]
 fn none_on_two_bricks() {
-    scenario(|sandbox| nothing_is_copied(sandbox, 2));
+    scenario(|sandbox| nothing_is_copied(&StaticCluster::start(sandbox, 2)?));
+}
+
+#[test]
+fn none_on_replica_3() {
+    scenario(|sandbox| nothing_is_copied(&ReplicatedVolume::start(sandbox, Shape::Replica3)?));
+}
+
+#[test]
+fn none_on_an_arbiter_volume() {
+    scenario(|sandbox| nothing_is_copied(&ReplicatedVolume::start(sandbox, Shape::Arbiter)?));
 }

@@ -2,9 +2,12 @@
 //!
 //! The long run (5 seeds of 20,000 operations) is `cargo xtask soak`; `RGFS_SOAK=1` asks for it here.
 
-use anyhow::Result;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
 use support::client::Client;
 use support::cluster::{GlusterdVolume, Mountable, StaticCluster};
+use support::replicated::{ReplicatedVolume, Shape};
 use support::sandbox::{Sandbox, is_soak, scenario};
 use support::suites;
 
@@ -32,6 +35,42 @@ fn rgfs_on_two_bricks() {
 #[test]
 fn rgfs_on_a_volume_of_glusterd() {
     scenario(|sandbox| no_mismatch(sandbox, Client::Rgfs, &GlusterdVolume::start(sandbox, "fsx", 2, &[])?));
+}
+
+/// On replicated volumes the copies must be equal at the end, too. The long run asks for as much as elsewhere.
+fn no_mismatch_and_equal_copies(sandbox: &Sandbox, client: Client, shape: Shape) -> Result<()> {
+    let volume = ReplicatedVolume::start(sandbox, shape)?;
+    let operations = if is_soak() { 20_000 } else { 1_500 };
+    let mount = volume.mount(client, "fsx")?;
+    let scratch = sandbox.create("scratch")?;
+    for seed in 1..=if is_soak() { 5 } else { 2 } {
+        suites::fsx(mount.path(), &scratch, seed, operations)?;
+    }
+    mount.unmount()?;
+    volume.quiet(Duration::from_secs(2))?;
+    let differences = volume.differences()?;
+    ensure!(differences.is_empty(), "the copies differ: {differences:?}");
+    Ok(())
+}
+
+#[test]
+fn rgfs_on_replica_3() {
+    scenario(|sandbox| no_mismatch_and_equal_copies(sandbox, Client::Rgfs, Shape::Replica3));
+}
+
+#[test]
+fn rgfs_on_replica_2() {
+    scenario(|sandbox| no_mismatch_and_equal_copies(sandbox, Client::Rgfs, Shape::Replica2));
+}
+
+#[test]
+fn rgfs_on_an_arbiter_volume() {
+    scenario(|sandbox| no_mismatch_and_equal_copies(sandbox, Client::Rgfs, Shape::Arbiter));
+}
+
+#[test]
+fn rgfs_on_distributed_sets() {
+    scenario(|sandbox| no_mismatch_and_equal_copies(sandbox, Client::Rgfs, Shape::Distributed));
 }
 
 /// The yardstick: the configuration asks for nothing that a brick cannot do.

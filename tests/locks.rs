@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{FlockOperation, fcntl_lock, flock};
 use rustix::process::Signal;
-use support::brick::Brick;
 use support::client::{Client, Mount};
 use support::cluster::{Mountable, StaticCluster};
 use support::process::Daemon;
+use support::replicated::{ReplicatedVolume, Shape};
 use support::sandbox::{Sandbox, scenario};
+use support::statedump;
 use support::wait;
 
 /// How soon a signalled waiter must have ended.
@@ -51,7 +52,7 @@ fn locker(sandbox: &Sandbox, kind: &str, file: &Path, name: &str) -> Result<Daem
 fn brick_has(brick: &Brick, held: usize, waiting: usize) -> Result<()> {
     let mut last = (0, 0);
     wait::for_value(&format!("{held} locks held and {waiting} waiting on the brick"), LIMIT, || {
-        let dump = brick.statedump()?;
+        let dump = statedump::take(brick)?;
         last = (dump.posix_locks_held, dump.posix_locks_waiting);
         Ok((last == (held, waiting)).then_some(()))
     })
@@ -59,14 +60,7 @@ fn brick_has(brick: &Brick, held: usize, waiting: usize) -> Result<()> {
 }
 
 /// One waiter, one signal.
-fn waiter_ends(
-    sandbox: &Sandbox,
-    brick: &Brick,
-    holds: &Mount,
-    waits: &Mount,
-    kind: &str,
-    signal: Signal,
-) -> Result<()> {
+fn waiter_ends(sandbox: &Sandbox, brick: u32, holds: &Mount, waits: &Mount, kind: &str, signal: Signal) -> Result<()> {
     let mut holder = locker(sandbox, kind, &holds.join("file"), "holder")?;
     brick_has(brick, 1, 0)?;
     let mut waiter = locker(sandbox, kind, &waits.join("file"), "waiter")?;
@@ -88,9 +82,10 @@ fn waiter_ends(
     brick_has(brick, 0, 0)
 }
 
-fn waiters_can_be_ended(sandbox: &Sandbox, client: Client, other: Client) -> Result<()> {
-    let cluster = StaticCluster::start(sandbox, 1)?;
-    let brick = &cluster.bricks[0];
+/// On replicated volumes everybody queues at the first brick; the others are checked at the end.
+fn waiters_can_be_ended(sandbox: &Sandbox, cluster: &dyn Mountable, client: Client, other: Client) -> Result<()> {
+    let bricks = cluster.brick_ids()?;
+    let brick = *bricks.first().context("no brick")?;
     let mount = cluster.mount(client, "one")?;
     let elsewhere = cluster.mount(other, "two")?;
     std::fs::write(mount.join("file"), "text")?;
@@ -102,6 +97,9 @@ fn waiters_can_be_ended(sandbox: &Sandbox, client: Client, other: Client) -> Res
             }
         }
     }
+    for brick in bricks {
+        brick_has(brick, 0, 0)?;
+    }
     // The mount goes on.
     std::fs::write(mount.join("another"), "text")?;
     ensure!(std::fs::read(elsewhere.join("another"))? == b"text");
@@ -111,38 +109,64 @@ fn waiters_can_be_ended(sandbox: &Sandbox, client: Client, other: Client) -> Res
 
 #[test]
 fn a_waiter_for_a_lock_can_be_interrupted_and_killed() {
-    scenario(|sandbox| waiters_can_be_ended(sandbox, Client::Rgfs, Client::C));
+    scenario(|sandbox| waiters_can_be_ended(sandbox, &StaticCluster::start(sandbox, 1)?, Client::Rgfs, Client::C));
 }
 
 /// The yardstick.
 #[test]
 #[ignore = "says nothing about rgfs; run it when the test above fails"]
 fn c_waiters_can_be_ended() {
-    scenario(|sandbox| waiters_can_be_ended(sandbox, Client::C, Client::C));
+    scenario(|sandbox| waiters_can_be_ended(sandbox, &StaticCluster::start(sandbox, 1)?, Client::C, Client::C));
 }
 
 /// A lock that is released is handed to the waiter, between the clients and both ways.
-#[test]
-fn a_released_lock_goes_to_the_waiter() {
-    scenario(|sandbox| {
-        let cluster = StaticCluster::start(sandbox, 1)?;
-        let brick = &cluster.bricks[0];
-        let ours = cluster.mount(Client::Rgfs, "rgfs")?;
-        let c = cluster.mount(Client::C, "c")?;
-        std::fs::write(ours.join("file"), "text")?;
-        for kind in ["flock", "fcntl"] {
-            for (first, second) in [(&ours, &c), (&c, &ours), (&ours, &ours)] {
-                let mut holder = locker(sandbox, kind, &first.join("file"), "holder")?;
-                brick_has(brick, 1, 0)?;
-                let mut waiter = locker(sandbox, kind, &second.join("file"), "waiter")?;
-                brick_has(brick, 1, 1)?;
-                holder.kill()?;
-                brick_has(brick, 1, 0).context("the waiter did not get the lock")?;
-                waiter.kill()?;
-                brick_has(brick, 0, 0)?;
+fn a_released_lock_is_handed_on(sandbox: &Sandbox, cluster: &dyn Mountable, client: Client) -> Result<()> {
+    let bricks = cluster.brick_ids()?;
+    let brick = *bricks.first().context("no brick")?;
+    let ours = cluster.mount(client, "rgfs")?;
+    let c = cluster.mount(Client::C, "c")?;
+    std::fs::write(ours.join("file"), "text")?;
+    for kind in ["flock", "fcntl"] {
+        for (first, second) in [(&ours, &c), (&c, &ours), (&ours, &ours)] {
+            let mut holder = locker(sandbox, kind, &first.join("file"), "holder")?;
+            for brick in &bricks {
+                brick_has(*brick, 1, 0)?;
+            }
+            let mut waiter = locker(sandbox, kind, &second.join("file"), "waiter")?;
+            brick_has(brick, 1, 1)?;
+            holder.kill()?;
+            for brick in &bricks {
+                brick_has(*brick, 1, 0).context("the waiter did not get the lock")?;
+            }
+            waiter.kill()?;
+            for brick in &bricks {
+                brick_has(*brick, 0, 0)?;
             }
         }
-        ours.unmount()?;
-        c.unmount()
-    });
+    }
+    ours.unmount()?;
+    c.unmount()
+}
+
+#[test]
+fn a_released_lock_goes_to_the_waiter() {
+    scenario(|sandbox| a_released_lock_is_handed_on(sandbox, &StaticCluster::start(sandbox, 1)?, Client::Rgfs));
+}
+
+#[test]
+fn a_released_lock_goes_to_the_waiter_on_replica_3() {
+    let start = |sandbox: &Sandbox| ReplicatedVolume::start(sandbox, Shape::Replica3);
+    scenario(|sandbox| a_released_lock_is_handed_on(sandbox, &start(sandbox)?, Client::Rgfs));
+}
+
+#[test]
+fn a_released_lock_goes_to_the_waiter_on_an_arbiter_volume() {
+    let start = |sandbox: &Sandbox| ReplicatedVolume::start(sandbox, Shape::Arbiter);
+    scenario(|sandbox| a_released_lock_is_handed_on(sandbox, &start(sandbox)?, Client::Rgfs));
+}
+
+#[test]
+fn a_waiter_on_replica_3_can_be_interrupted_and_killed() {
+    let start = |sandbox: &Sandbox| ReplicatedVolume::start(sandbox, Shape::Replica3);
+    scenario(|sandbox| waiters_can_be_ended(sandbox, &start(sandbox)?, Client::Rgfs, Client::C));
 }

@@ -4,26 +4,15 @@
 use std::fs;
 use std::io::Write;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use support::client::{Client, Mount, Source, mount_line};
 use support::cluster::{Mountable, StaticCluster};
+use support::content::pattern;
 use support::process::run;
+use support::replicated::{ReplicatedVolume, Shape};
 use support::sandbox::{Sandbox, scenario, server_name};
-
-/// Bytes that no two places of the file share, so that a misplaced block is seen.
-fn pattern(length: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
-}
 
 /// Writes a tree on one mount and compares it on the other.
 fn written_here_is_read_there(writer: &Mount, reader: &Mount, name: &str) -> Result<()> {
@@ -58,7 +47,10 @@ fn written_here_is_read_there(writer: &Mount, reader: &Mount, name: &str) -> Res
 }
 
 fn both_ways(sandbox: &Sandbox, bricks: usize, first: Client, second: Client) -> Result<()> {
-    let cluster = StaticCluster::start(sandbox, bricks)?;
+    both_ways_on(&StaticCluster::start(sandbox, bricks)?, first, second)
+}
+
+fn both_ways_on(cluster: &dyn Mountable, first: Client, second: Client) -> Result<()> {
     let one = cluster.mount(first, "one")?;
     let two = cluster.mount(second, "two")?;
     written_here_is_read_there(&one, &two, "from-one")?;
@@ -81,6 +73,36 @@ fn c_and_rgfs_share_one_brick() {
 #[test]
 fn c_and_rgfs_share_two_bricks() {
     scenario(|sandbox| both_ways(sandbox, 2, Client::Rgfs, Client::C));
+}
+
+/// Volumes of a real glusterd: the copies are equal at the end.
+fn both_ways_on_copies(sandbox: &Sandbox, shape: Shape) -> Result<()> {
+    let volume = ReplicatedVolume::start(sandbox, shape)?;
+    both_ways_on(&volume, Client::Rgfs, Client::C)?;
+    volume.quiet(Duration::from_secs(2))?;
+    let differences = volume.differences()?;
+    ensure!(differences.is_empty(), "the copies differ: {differences:?}");
+    Ok(())
+}
+
+#[test]
+fn c_and_rgfs_share_a_replica_3() {
+    scenario(|sandbox| both_ways_on_copies(sandbox, Shape::Replica3));
+}
+
+#[test]
+fn c_and_rgfs_share_a_replica_2() {
+    scenario(|sandbox| both_ways_on_copies(sandbox, Shape::Replica2));
+}
+
+#[test]
+fn c_and_rgfs_share_an_arbiter_volume() {
+    scenario(|sandbox| both_ways_on_copies(sandbox, Shape::Arbiter));
+}
+
+#[test]
+fn c_and_rgfs_share_distributed_sets() {
+    scenario(|sandbox| both_ways_on_copies(sandbox, Shape::Distributed));
 }
 
 /// Both clients fetch the volfile from our server, rgfs with the command of the old days: no volume is named.

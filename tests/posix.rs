@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, ensure};
 use support::client::Client;
 use support::cluster::{GlusterdVolume, Mountable, StaticCluster};
+use support::replicated::{ReplicatedVolume, Shape};
 use support::sandbox::{Sandbox, scenario};
 use support::suites::{self, Verdict};
 
@@ -84,4 +85,30 @@ fn pjdfstest_on_two_bricks() {
 #[test]
 fn pjdfstest_on_a_volume_of_glusterd() {
     scenario(|sandbox| compare(sandbox, || Ok(Box::new(GlusterdVolume::start(sandbox, "v", 2, &[])?))));
+}
+
+fn compare_on(shape: Shape) {
+    scenario(|sandbox| compare(sandbox, || Ok(Box::new(ReplicatedVolume::start(sandbox, shape)?))));
+}
+
+#[test]
+fn pjdfstest_on_replica_3() {
+    compare_on(Shape::Replica3);
+}
+
+#[test]
+#[ignore = "long: `cargo xtask soak` runs it; replica 3 stands for it in every change"]
+fn pjdfstest_on_replica_2() {
+    compare_on(Shape::Replica2);
+}
+
+#[test]
+#[ignore = "long: `cargo xtask soak` runs it; replica 3 stands for it in every change"]
+fn pjdfstest_on_an_arbiter_volume() {
+    compare_on(Shape::Arbiter);
+}
+
+#[test]
+fn pjdfstest_on_distributed_sets() {
+    compare_on(Shape::Distributed);
 }

@@ -11,8 +11,9 @@ use rustix::fs::{lgetxattr, llistxattr};
 
 /// The changelog keys of replicate begin with this.
 const CHANGELOG_PREFIX: &str = "trusted.afr.";
-/// Attributes that may differ between copies: times are stamped per brick by heals, changelogs are judged on their own.
-const UNCOMPARED: [&str; 2] = ["trusted.glusterfs.mdata", CHANGELOG_PREFIX];
+/// Attributes that may differ between copies: times are stamped per brick by heals, and of a file with several names a brick forgets
+/// to take back the note of one that another file was renamed over.
+const UNCOMPARED: [&str; 2] = ["trusted.glusterfs.mdata", "trusted.gfid2path."];
 /// Directories in a brick's root that are not part of the volume.
 const PRIVATE: [&str; 2] = [".glusterfs", ".trashcan"];
 /// The self-heal daemon parks what it removes here, on the brick concerned alone.
