@@ -49,7 +49,7 @@ fn locker(sandbox: &Sandbox, kind: &str, file: &Path, name: &str) -> Result<Daem
 }
 
 /// Waits until the brick holds `held` locks and has `waiting` more in its queue.
-fn brick_has(brick: &Brick, held: usize, waiting: usize) -> Result<()> {
+fn brick_has(brick: u32, held: usize, waiting: usize) -> Result<()> {
     let mut last = (0, 0);
     wait::for_value(&format!("{held} locks held and {waiting} waiting on the brick"), LIMIT, || {
         let dump = statedump::take(brick)?;
