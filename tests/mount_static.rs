@@ -75,14 +75,12 @@ fn c_and_rgfs_share_two_bricks() {
     scenario(|sandbox| both_ways(sandbox, 2, Client::Rgfs, Client::C));
 }
 
-/// Volumes of a real glusterd: the copies are equal at the end.
+/// Volumes of a real glusterd: the copies are equal at the end. The C client leaves marks when it is unmounted soon after a write, so
+/// the self-heal daemon has something to do.
 fn both_ways_on_copies(sandbox: &Sandbox, shape: Shape) -> Result<()> {
     let volume = ReplicatedVolume::start(sandbox, shape)?;
     both_ways_on(&volume, Client::Rgfs, Client::C)?;
-    volume.quiet(Duration::from_secs(2))?;
-    let differences = volume.differences()?;
-    ensure!(differences.is_empty(), "the copies differ: {differences:?}");
-    Ok(())
+    volume.settle(Duration::from_secs(30)).map(drop)
 }
 
 #[test]

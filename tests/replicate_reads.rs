@@ -108,7 +108,9 @@ fn never_old(sandbox: &Sandbox, shape: Shape, client: Client, victim: usize, opt
 /// The other client replaces a file by renames over its name: whoever looks finds one or the other, never an error.
 fn replaced_while_looking(sandbox: &Sandbox, shape: Shape, client: Client, brick: Option<usize>) -> Result<()> {
     let volume = ReplicatedVolume::start(sandbox, shape)?;
-    let (reader, writer) = (volume.mount(client, "reader")?, volume.mount(Client::C, "writer")?);
+    // The kernel keeps nothing: every look is a lookup.
+    let uncached = ["--attribute-timeout=0", "--entry-timeout=0"];
+    let (reader, writer) = (volume.mount_with(client, "reader", &uncached)?, volume.mount(Client::C, "writer")?);
     fs::write(writer.join("name"), "content")?;
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
