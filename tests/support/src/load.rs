@@ -23,8 +23,8 @@ use crate::process::wait_for_end;
 const HANG_LIMIT: Duration = Duration::from_secs(30);
 /// How many workers write small files.
 const SMALL_WORKERS: usize = 2;
-/// How many names one of them uses.
-const NAMES: usize = 40;
+/// How many files one of them has at most.
+const FILES: usize = 60;
 const BLOCK: usize = 16_384;
 const BLOCKS: usize = 256;
 const ATTRIBUTE: &str = "user.mark";
@@ -197,6 +197,7 @@ struct SmallFiles<'a> {
     place: PathBuf,
     random: Random,
     next_seed: u64,
+    next_name: u64,
     files: BTreeMap<PathBuf, Known>,
 }
 
@@ -205,14 +206,26 @@ impl<'a> SmallFiles<'a> {
         for part in ["", "a", "b"] {
             fs::create_dir(root.join(&place).join(part))?;
         }
-        Ok(Self { root, place, random: Random::new(seed + 1), next_seed: seed << 32, files: BTreeMap::new() })
+        Ok(Self {
+            root,
+            place,
+            random: Random::new(seed + 1),
+            next_seed: seed << 32,
+            next_name: 0,
+            files: BTreeMap::new(),
+        })
     }
 
     fn run(mut self, pace: &Pace<'_>) -> Result<Acknowledged> {
         let mut operations = 0;
         while pace.goes_on() {
-            let path = self.name();
-            let step = self.random.below(8);
+            let (path, step) = match self.random.below(8) {
+                0 if self.files.len() < FILES => (self.new_name(), 0),
+                step => match self.some_name() {
+                    Some(path) => (path, step),
+                    None => (self.new_name(), 0),
+                },
+            };
             self.step(step, &path).with_context(|| format!("operation {step} on {}", path.display()))?;
             operations += 1;
         }
@@ -220,9 +233,18 @@ impl<'a> SmallFiles<'a> {
         Ok(Acknowledged { files: self.files, listings, operations, ..Acknowledged::default() })
     }
 
-    fn name(&mut self) -> PathBuf {
+    /// A name that never was. None is used again after it was given up: a brick that missed its removal still has it, and for two names of
+    /// one file its rename(2) does nothing and says success, which no client can tell.
+    fn new_name(&mut self) -> PathBuf {
         let part = if self.random.below(2) == 0 { "a" } else { "b" };
-        self.place.join(part).join(format!("file-{}", self.random.below(NAMES)))
+        self.next_name += 1;
+        self.place.join(part).join(format!("file-{}", self.next_name))
+    }
+
+    /// One of the files.
+    fn some_name(&mut self) -> Option<PathBuf> {
+        let number = self.random.below(self.files.len());
+        self.files.keys().nth(number).cloned()
     }
 
     fn step(&mut self, step: usize, path: &Path) -> Result<()> {
@@ -245,7 +267,11 @@ impl<'a> SmallFiles<'a> {
                 self.change(path, |known| known.pieces.push(piece));
             }
             (3, true) => {
-                let to = self.name();
+                // To a new name, or over another file.
+                let to = match self.random.below(2) {
+                    0 => self.new_name(),
+                    _ => self.some_name().unwrap_or_else(|| path.to_path_buf()),
+                };
                 fs::rename(&full, self.root.join(&to))?;
                 if let Some(known) = self.files.remove(path) {
                     self.files.insert(to, known);
