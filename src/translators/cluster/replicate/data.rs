@@ -62,7 +62,9 @@ pub(super) struct Shared {
     context: Context,
     /// Generation of the children in which it was locked.
     generation: u32,
-    /// Copies that are locked, and marked where that was needed.
+    /// Copies that were locked. What is not done on all of them counts as missed by the others.
+    locked: ChildSet,
+    /// Those that were also marked, where that was needed.
     usable: ChildSet,
     /// The dirty mark is on them.
     dirty: bool,
@@ -226,7 +228,13 @@ impl Core {
                 cause: None,
             },
         };
+        // A copy that could be read, and will not get what is written now.
+        let left_out = snapshot.up.minus(marked.usable);
+        if !left_out.is_empty() {
+            state.forget_copy(change.kind, left_out);
+        }
         let shared = Arc::new(Shared {
+            locked: children,
             context: in_background(&context),
             generation: snapshot.generation,
             usable: marked.usable,
@@ -340,7 +348,7 @@ impl Core {
         let verdict = verdict::judge(&Facts {
             count: self.count(),
             quorum: self.options.quorum,
-            sent: copies,
+            sent: shared.locked,
             done,
             symmetric: symmetric_error(&replies).is_some(),
             good: Some(ChildSet(shared.good.load(Ordering::Acquire))),
@@ -472,15 +480,18 @@ impl Core {
 
     /// The post-op. Returns the copies on which everything is noted.
     async fn note(self: &Arc<Self>, kind: Kind, target: &Target, shared: &Shared, mut ledger: Ledger) -> ChildSet {
-        let reach = shared.usable.and(self.unchanged_since(shared.generation));
+        // Marks only add up, and so they are right with or without the lock. But a brick that was away may have lost what it
+        // had not brought to disk: its own dirty mark stays.
+        let reach = shared.usable.and(self.snapshot().up);
+        let unbroken = self.unchanged_since(shared.generation);
         if ledger.unstable && shared.dirty && self.options.ensure_durability && !ledger.unclear {
-            self.make_durable(target, shared, reach, &mut ledger).await;
+            self.make_durable(target, shared, reach.and(unbroken), &mut ledger).await;
         }
         let failed = ledger.failed();
-        let absent = if ledger.done { self.all().minus(shared.usable) } else { ChildSet::EMPTY };
+        let absent = if ledger.done { self.all().minus(shared.locked) } else { ChildSet::EMPTY };
         let delta = |index: usize| {
             let missed = ledger.missed.get(index).copied().unwrap_or_default().union(absent);
-            let clears = shared.dirty && !ledger.unclear && !failed.contains(index);
+            let clears = shared.dirty && !ledger.unclear && !failed.contains(index) && unbroken.contains(index);
             if missed.is_empty() && !clears {
                 return None;
             }
@@ -495,17 +506,19 @@ impl Core {
         successes(&replies)
     }
 
-    /// FSYNC before the changelog says that all is well. A copy that cannot do it has missed what was written.
+    /// FSYNC before the changelog says that all is well. A copy that cannot do it, or that was away since it took a write,
+    /// may have lost what was written.
     async fn make_durable(self: &Arc<Self>, target: &Target, shared: &Shared, reach: ChildSet, ledger: &mut Ledger) {
         let Target::Fd(fd) = target else { return };
         let xdata = requests::internal_fsync();
         let replies = self.ask(reach, |_, child| child.fsync(&shared.context, fd, true, xdata.clone())).await;
         let durable = successes(&replies);
-        if durable == reach {
+        let lost = shared.usable.minus(durable);
+        if lost.is_empty() {
             return;
         }
         if self.has_quorum(durable) && !durable.is_empty() {
-            ledger.note_done(durable, reach.minus(durable));
+            ledger.note_done(durable, lost);
         } else {
             ledger.unclear = true;
         }

@@ -2,7 +2,7 @@
 //! lock, and when the mount ends.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub(super) struct OpenSessions {
 
 #[derive(Default)]
 struct Table {
-    open: HashMap<Gfid, Arc<InodeState>>,
+    open: BTreeMap<Gfid, Arc<InodeState>>,
     due: BinaryHeap<Reverse<Due>>,
     numbers: u64,
     /// Somebody waits for the next one to be due.
@@ -73,6 +73,11 @@ impl OpenSessions {
         if empty {
             self.all_closed.notify_waiters();
         }
+    }
+
+    /// The inodes with an open session, in the order of their gfids.
+    fn all(&self) -> Vec<Arc<InodeState>> {
+        self.table().open.values().cloned().collect()
     }
 
     /// Number of inodes with an open session.
@@ -166,13 +171,20 @@ impl Core {
         }
     }
 
+    /// Lets nobody new into the sessions that are open now; the next change opens one with the children of then.
+    pub(super) fn end_sessions_soon(self: &Arc<Self>) {
+        for state in self.sessions.all() {
+            self.end_session(&state);
+        }
+    }
+
     /// Ends all sessions, and waits until they are closed.
     pub(super) async fn end_sessions(self: &Arc<Self>) {
         loop {
             let all_closed = self.sessions.all_closed.notified();
             let mut all_closed = std::pin::pin!(all_closed);
             all_closed.as_mut().enable();
-            let open: Vec<Arc<InodeState>> = self.sessions.table().open.values().cloned().collect();
+            let open = self.sessions.all();
             if open.is_empty() {
                 return;
             }

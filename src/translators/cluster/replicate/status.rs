@@ -49,6 +49,8 @@ fn changed(core: &Arc<Core>, index: usize, status: Status) {
     if core.snapshot().generation != before {
         // Others may have changed what a child missed; nobody knows before the bricks say so.
         core.heals_pending.store(true, Ordering::Release);
+        // A mark that is put off for long may come to nothing when further children go.
+        core.end_sessions_soon();
     }
     announce(core);
 }
