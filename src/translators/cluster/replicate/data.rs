@@ -3,8 +3,9 @@
 //! Lock and mark (or join a [session](super::session) that has), send the fop to all copies, judge the answers
 //! ([`super::verdict`]), answer the application, and in the end note what was missed, and unlock.
 //!
-//! The application hears of success right after the fop when no copy failed. When one failed, the others note that first:
-//! a client that dies in between would leave an acknowledged write that nobody knows to be missing somewhere.
+//! The application hears of success right after the fop when no copy missed it. When one did, the others note that first,
+//! unless they did so before: a client that dies in between would leave an acknowledged write that nobody knows to be
+//! missing somewhere. The C client waits only for copies that failed in the fop, not for those that were away already.
 
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,6 +69,9 @@ pub(super) struct Shared {
     usable: ChildSet,
     /// The dirty mark is on them.
     dirty: bool,
+    /// A child is missing, and not every copy has accused it before: what is done must be noted before it is answered. If
+    /// a copy went before that, the missing child would come back beside it and look as good.
+    unsettled: bool,
     /// Copies that were good when they were marked, minus those that failed since.
     good: AtomicU16,
     /// The arbiter is not the only good copy.
@@ -224,6 +228,7 @@ impl Core {
             false => Marked {
                 usable: children,
                 good: self.good_so_far(state, change.kind, children),
+                known_to_miss: ChildSet::EMPTY,
                 accused: ChildSet::EMPTY,
                 cause: None,
             },
@@ -238,6 +243,7 @@ impl Core {
             context: in_background(&context),
             generation: snapshot.generation,
             usable: marked.usable,
+            unsettled: !self.all().minus(children).minus(marked.known_to_miss).is_empty(),
             dirty: marks,
             good: AtomicU16::new(marked.good.0),
             arbiter_allows: !self.options.arbiter || verdict::arbiter_allows(marked.usable, marked.accused, ARBITER),
@@ -275,12 +281,13 @@ impl Core {
         let delta = self.keys.delta(|_| Counters::ZERO, Some(dirty));
         let replies = self.add_to_changelog(context, &change.target, children, |_| Some(delta.clone())).await;
         let usable = successes(&replies);
-        let mut accused = ChildSet::EMPTY;
+        let (mut accused, mut known_to_miss) = (ChildSet::EMPTY, self.all());
         for reply in replies.iter().filter_map(|(_, reply)| reply.as_ref().ok()) {
-            accused = accused.union(self.keys.read(&reply.dict).accused(change.kind));
+            let by_this = self.keys.read(&reply.dict).accused(change.kind);
+            (accused, known_to_miss) = (accused.union(by_this), known_to_miss.and(by_this));
         }
         let good = usable.minus(accused).and(self.data_children());
-        Marked { usable, good, accused, cause: final_error(&replies) }
+        Marked { usable, good, accused, known_to_miss, cause: final_error(&replies) }
     }
 
     /// The good copies by what is remembered; all that were locked if nothing is.
@@ -400,11 +407,11 @@ impl Core {
         outcome: Outcome<T>,
         reply: Reply<T>,
     ) {
-        let failed = match outcome.verdict {
-            Verdict::Done { failed } => failed,
-            _ => ChildSet::EMPTY,
+        let note_first = match outcome.verdict {
+            Verdict::Done { failed } => shared.unsettled || !failed.is_empty(),
+            _ => false,
         };
-        let broken = !failed.is_empty() || outcome.verdict == Verdict::Unclear;
+        let broken = note_first || outcome.verdict == Verdict::Unclear;
         let leaving = Leaving {
             end: broken || outcome.contended,
             linger: change.linger && self.options.eager_lock && !self.options.post_op_delay.is_zero(),
@@ -422,7 +429,7 @@ impl Core {
             if let (Some(held), Target::Fd(_)) = (&mut session.lock, &change.target) {
                 held.target = change.target.clone();
             }
-            if !failed.is_empty() {
+            if note_first {
                 let (sender, receiver) = oneshot::channel();
                 shared.after_close.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
                 noted = Some(receiver);
@@ -577,7 +584,10 @@ struct Outcome<T> {
 struct Marked {
     usable: ChildSet,
     good: ChildSet,
+    /// Accused by any copy.
     accused: ChildSet,
+    /// Accused by every copy.
+    known_to_miss: ChildSet,
     cause: Option<FopError>,
 }
 
