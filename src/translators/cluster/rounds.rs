@@ -40,7 +40,11 @@ impl Mount {
         let bricks = cluster.children(0);
         let subvolumes = match copies {
             1 => bricks,
-            _ => bricks.chunks(copies).enumerate().map(|(set, bricks)| replicate(set, bricks, arbiter, &environment)).collect(),
+            _ => bricks
+                .chunks(copies)
+                .enumerate()
+                .map(|(set, bricks)| replicate(set, bricks, arbiter, &environment))
+                .collect(),
         };
         let top = Distribute::new(&volume("cluster/distribute", &[]), subvolumes, &environment).unwrap();
         cluster.settle();
@@ -105,7 +109,12 @@ impl Mount {
     }
 }
 
-fn replicate(set: usize, bricks: &[Arc<dyn Translator>], arbiter: bool, environment: &Environment) -> Arc<dyn Translator> {
+fn replicate(
+    set: usize,
+    bricks: &[Arc<dyn Translator>],
+    arbiter: bool,
+    environment: &Environment,
+) -> Arc<dyn Translator> {
     let mut options = vec![("quorum-type", "auto"), ("granular-entry-heal", "on")];
     if arbiter {
         options.push(("arbiter-count", "1"));
@@ -302,7 +311,8 @@ fn documented() -> BTreeMap<&'static str, Vec<&'static str>> {
 
 #[test]
 fn the_document_tells_the_rounds() {
-    let columns = [measure(1, 1, false), measure(2, 1, false), measure(1, 3, false), measure(1, 3, true), measure(2, 3, false)];
+    let columns =
+        [measure(1, 1, false), measure(2, 1, false), measure(1, 3, false), measure(1, 3, true), measure(2, 3, false)];
     let mut measured: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     let mut lines = Vec::new();
     for (row, (name, _)) in columns[0].iter().enumerate() {
