@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::child_set::ChildSet;
 
 /// What an operation changes, and which counter notes it (`afr_transaction_type`). Renames count as `Entry`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// Content of a file. On a directory: its entry heal must look at everything.
     Data,

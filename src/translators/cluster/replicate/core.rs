@@ -227,7 +227,11 @@ pub(super) async fn to_the_end<T: Send + 'static, F: Future<Output = ()> + Send 
     transaction: impl FnOnce(Reply<T>) -> F,
 ) -> FopResult<T> {
     let (sender, receiver) = oneshot::channel();
-    task::spawn(transaction(Reply(sender)));
+    let (unfinished, transaction) = (core.unfinished(), transaction(Reply(sender)));
+    task::spawn(async move {
+        let _unfinished = unfinished;
+        transaction.await;
+    });
     receiver.await.unwrap_or_else(|_| Err(core.error(Errno::EIO, step).with_detail("the transaction was abandoned")))
 }
 

@@ -29,7 +29,7 @@ use crate::{Context, Fd, FopError, FopResult, Translator, task};
 
 /// The sessions of an inode.
 pub(super) type InodeSessions = Sessions<oneshot::Sender<Wake>, Held>;
-type DataSession = Session<oneshot::Sender<Wake>, Held>;
+pub(super) type DataSession = Session<oneshot::Sender<Wake>, Held>;
 
 /// A change to be made.
 pub(super) struct Change {
@@ -43,6 +43,8 @@ pub(super) struct Change {
     pub(super) linger: bool,
     /// Written data is on disk when the fop is answered, or nothing is written.
     pub(super) stable: bool,
+    /// It brings to disk what was written before.
+    pub(super) syncs: bool,
     /// Who changes it.
     pub(super) context: Context,
     /// Name of the fop.
@@ -149,7 +151,13 @@ impl Core {
             Err(error) => return reply.send(Err(error)),
         };
         let outcome = match self.gate(&change, &shared, &state) {
-            Ok(copies) => self.send_to(copies, &change, &shared, &state, &arguments, send).await,
+            Ok(copies) => {
+                if change.syncs {
+                    // What was answered until now; what is answered after this counts as unstable again.
+                    lock(session_of(&state, change.kind)).ledger.unstable = false;
+                }
+                self.send_to(copies, &change, &shared, &state, &arguments, send).await
+            }
             Err(error) => Outcome {
                 result: Err(error),
                 verdict: Verdict::Refused,
@@ -250,9 +258,7 @@ impl Core {
             cause: marked.cause,
             after_close: Mutex::default(),
         });
-        if change.kind == Kind::Data {
-            self.sessions.register(change.target.inode().gfid(), state);
-        }
+        self.sessions.register(change.target.inode().gfid(), change.kind, state);
         self.opened(state, change.kind, Some(Held { locks, target: change.target.clone(), shared: shared.clone() }));
         Ok((number, shared))
     }
@@ -271,7 +277,12 @@ impl Core {
 
     /// Tells the session that it is open, or that it could not be opened.
     fn opened(&self, state: &Arc<InodeState>, kind: Kind, held: Option<Held>) {
-        let after = lock(session_of(state, kind)).opened(held);
+        let (behind, now) = (held.as_ref().map(|held| self.all().minus(held.shared.usable)), self.clock.now());
+        let after = {
+            let mut session = lock(session_of(state, kind));
+            session.behind = behind.unwrap_or_default();
+            session.opened(held, now)
+        };
         wake(after.wake);
     }
 
@@ -352,14 +363,10 @@ impl Core {
         // A copy that took less than another one failed.
         let done = replies.iter().filter(|(_, reply)| reply.is_ok() && written(reply) == most);
         let done: ChildSet = done.map(|(index, _)| *index).collect();
-        let verdict = verdict::judge(&Facts {
-            count: self.count(),
-            quorum: self.options.quorum,
-            sent: shared.locked,
-            done,
-            symmetric: symmetric_error(&replies).is_some(),
-            good: Some(ChildSet(shared.good.load(Ordering::Acquire))),
-        });
+        // An arbiter has no data that could have changed, and says yes to everything.
+        let silent = Some(ARBITER).filter(|_| self.options.arbiter && change.kind == Kind::Data);
+        let symmetric = symmetric_error(replies.iter().filter(|(index, _)| Some(*index) != silent)).is_some();
+        let verdict = self.verdict(shared, done, symmetric);
         let answers = || replies.iter().filter_map(|(_, reply)| reply.as_ref().ok());
         let contended =
             answers().any(|answer| answer.xdata().int(requests::INODELK_COUNT).is_some_and(|count| count > 1));
@@ -372,7 +379,6 @@ impl Core {
                             tracing::warn!(gfid = %change.target.inode().gfid(), child = index, "missed by a copy: {error}");
                         }
                     }
-                    shared.good.fetch_and(!failed.0, Ordering::AcqRel);
                     state.forget_copy(change.kind, failed);
                 }
                 let chosen = self.answering_child(state, done);
@@ -388,6 +394,28 @@ impl Core {
             }
         };
         Outcome { result, verdict, contended, appended, done }
+    }
+
+    /// Judges a change. Of the copies that were good those that missed it are good no more: changes that are answered at
+    /// the same time must not each lose another one of them, until none is left.
+    fn verdict(&self, shared: &Shared, done: ChildSet, symmetric: bool) -> Verdict {
+        let mut good = shared.good.load(Ordering::Acquire);
+        loop {
+            let verdict = verdict::judge(&Facts {
+                count: self.count(),
+                quorum: self.options.quorum,
+                sent: shared.locked,
+                done,
+                symmetric,
+                good: Some(ChildSet(good)),
+            });
+            let Verdict::Done { failed } = verdict else { return verdict };
+            let left = good & !failed.0;
+            match shared.good.compare_exchange_weak(good, left, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return verdict,
+                Err(other) => good = other,
+            }
+        }
     }
 
     /// The child whose answer the application gets: one that may be read, and has data.
@@ -421,11 +449,15 @@ impl Core {
         let (after, due) = {
             let mut session = lock(session_of(state, change.kind));
             match outcome.verdict {
-                Verdict::Done { failed } => session.ledger.note_done(outcome.done, failed),
+                Verdict::Done { failed } => {
+                    session.ledger.note_done(outcome.done, failed);
+                    session.behind = session.behind.union(failed);
+                }
                 Verdict::Unclear => session.ledger.unclear = true,
                 Verdict::Refused => {}
             }
             session.ledger.unstable |= !change.stable && !outcome.appended && !outcome.done.is_empty();
+            session.ledger.unstable |= change.syncs && outcome.result.is_err();
             if let (Some(held), Target::Fd(_)) = (&mut session.lock, &change.target) {
                 held.target = change.target.clone();
             }
@@ -471,22 +503,30 @@ impl Core {
             (session.lock.take(), std::mem::take(&mut session.ledger))
         };
         if let Some(Held { locks, target, shared }) = held {
-            let noted = self.note(kind, &target, &shared, ledger).await;
+            let (noted, accused) = self.note(kind, &target, &shared, ledger).await;
+            if !accused.and(self.snapshot().up).is_empty() {
+                // Who asked the copies until now heard nothing of it.
+                state.set_stale();
+            }
             let waiting = std::mem::take(&mut *shared.after_close.lock().unwrap_or_else(PoisonError::into_inner));
             for waiting in waiting {
                 let _ = waiting.send(noted);
             }
             locks.unlock().await;
-            if kind == Kind::Data {
-                self.sessions.forget(target.inode().gfid());
-            }
+            self.sessions.forget(target.inode().gfid(), kind, state);
         }
         let woken = lock(session).closed();
         wake(woken);
     }
 
-    /// The post-op. Returns the copies on which everything is noted.
-    async fn note(self: &Arc<Self>, kind: Kind, target: &Target, shared: &Shared, mut ledger: Ledger) -> ChildSet {
+    /// The post-op. Returns the copies on which everything is noted, and those that are accused.
+    async fn note(
+        self: &Arc<Self>,
+        kind: Kind,
+        target: &Target,
+        shared: &Shared,
+        mut ledger: Ledger,
+    ) -> (ChildSet, ChildSet) {
         // Marks only add up, and so they are right with or without the lock. But a brick that was away may have lost what it
         // had not brought to disk: its own dirty mark stays.
         let reach = shared.usable.and(self.snapshot().up);
@@ -510,7 +550,7 @@ impl Core {
         for error in replies.iter().filter_map(|(_, reply)| reply.as_ref().err()) {
             tracing::warn!(gfid = %target.inode().gfid(), "the changelog could not be written: {error}");
         }
-        successes(&replies)
+        (successes(&replies), failed.union(absent))
     }
 
     /// FSYNC before the changelog says that all is well. A copy that cannot do it, or that was away since it took a write,
@@ -552,19 +592,13 @@ impl Core {
         state.open_sessions().is_some_and(|sessions| !lock(&sessions.data).is_idle())
     }
 
-    /// Notes whether there is written data that a power cut may take away. False just before an FSYNC is sent: what was
-    /// written until then becomes durable by it, and what is answered after this counts as unstable again.
-    pub(super) fn set_unstable(&self, fd: &Fd, unstable: bool) {
-        let state = self.inode(&fd.inode);
-        if let Some(sessions) = state.open_sessions() {
-            lock(&sessions.data).ledger.unstable = unstable;
-        }
-    }
-
     /// Closes a session that is ready for it, without waiting.
     pub(super) fn close_in_background(self: &Arc<Self>, state: &Arc<InodeState>, kind: Kind) {
-        let (core, state) = (self.clone(), state.clone());
-        task::spawn(async move { core.close(&state, kind).await });
+        let (core, state, unfinished) = (self.clone(), state.clone(), self.unfinished());
+        task::spawn(async move {
+            let _unfinished = unfinished;
+            core.close(&state, kind).await;
+        });
     }
 }
 

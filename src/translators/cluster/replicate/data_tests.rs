@@ -298,7 +298,7 @@ fn an_fsync_without_a_session_takes_one_round() {
     sync(1);
     replica.forget();
     replica.cluster.run_for(2 * SECOND);
-    replica.cluster.fail_next(1, "FSYNC", Errno::EIO);
+    // A disk says so once.
     replica.cluster.fail_next(1, "FSYNC", Errno::EIO);
     let context = program(0);
     replica.cluster.block_on(replica.clients[0].fsync(&context, &fd, false, Dict::NULL)).unwrap();

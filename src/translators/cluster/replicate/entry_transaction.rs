@@ -114,9 +114,12 @@ impl<O: Operation> Transaction<O> {
         let made = made.and_then(|answer| self.operation.made(answer));
         if verdict.answer_first {
             reply.send(answer);
-            self.note_end(&in_background(&context), &verdict, made).await;
+            let _ = self.note_end(&in_background(&context), &verdict, made).await;
+            self.distrust(verdict.missed.and(core.snapshot().up));
         } else {
             let marked = self.note_end(&context, &verdict, made).await;
+            // Who asked the copies meanwhile heard nothing of it.
+            self.distrust(verdict.missed.and(core.snapshot().up));
             reply.send(answer.and_then(|answer| marked.map(|()| answer)));
         }
         locks.unlock_in_background();

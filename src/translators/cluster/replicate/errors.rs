@@ -3,7 +3,7 @@
 use rgfs_protocol::Errno;
 
 use super::core::Replies;
-use crate::FopError;
+use crate::{FopError, FopResult};
 
 /// The errno that tells most (`afr_higher_errno`): ENODATA, ENOENT, ESTALE, ENOSPC, then whatever came last.
 pub fn final_errno(errnos: impl IntoIterator<Item = Errno>) -> Option<Errno> {
@@ -26,8 +26,10 @@ pub(super) fn final_error<T>(replies: &Replies<T>) -> Option<FopError> {
 
 /// The errno with which every child failed, if that means the same for every copy (`afr_is_symmetric_error`). A brick
 /// that went away (ENOTCONN) may or may not have done what it was told.
-pub(super) fn symmetric_error<T>(replies: &Replies<T>) -> Option<Errno> {
-    let mut errnos = replies.iter().map(|(_, reply)| reply.as_ref().err().map(|error| error.errno));
+pub(super) fn symmetric_error<'a, T: 'a>(
+    replies: impl IntoIterator<Item = &'a (usize, FopResult<T>)>,
+) -> Option<Errno> {
+    let mut errnos = replies.into_iter().map(|(_, reply)| reply.as_ref().err().map(|error| error.errno));
     let first = errnos.next()??;
     (first != Errno::ENOTCONN && errnos.all(|errno| errno == Some(first))).then_some(first)
 }
@@ -59,6 +61,6 @@ mod tests {
         assert_eq!(all(failed(Errno::ENOSPC), failed(Errno::EIO)), None);
         assert_eq!(all(failed(Errno::ENOSPC), Ok(())), None);
         assert_eq!(all(failed(Errno::ENOTCONN), failed(Errno::ENOTCONN)), None);
-        assert_eq!(symmetric_error::<()>(&Vec::new()), None);
+        assert_eq!(symmetric_error::<()>(&[]), None);
     }
 }

@@ -1,11 +1,11 @@
 //! What a replicate remembers of an inode (`afr_inode_ctx_t`).
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::changelog::Kind;
 use super::child_set::ChildSet;
-use super::data::InodeSessions;
+use super::data::{DataSession, InodeSessions};
 
 /// Which copies may be read, as learned in one generation of the children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,16 @@ impl Readable {
         }
     }
 
+    /// Without what is known to be behind.
+    #[must_use]
+    pub(super) fn without(self, behind: Behind) -> Self {
+        Readable {
+            generation: self.generation,
+            data: self.data.minus(behind.data),
+            metadata: self.metadata.minus(behind.metadata),
+        }
+    }
+
     fn pack(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.data.0) << 16 | u64::from(self.metadata.0)
     }
@@ -43,6 +53,15 @@ impl Readable {
             metadata: ChildSet((word & 0xffff) as u16),
         }
     }
+}
+
+/// Copies that missed changes of this client, while the bricks do not say so yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Behind {
+    /// Of content.
+    pub(super) data: ChildSet,
+    /// Of attributes.
+    pub(super) metadata: ChildSet,
 }
 
 /// State on an inode. Small, for there are millions; what few inodes need is boxed.
@@ -115,6 +134,15 @@ impl InodeState {
     /// The locks held for writing; made at first use.
     pub(super) fn sessions(&self) -> &InodeSessions {
         self.sessions.get_or_init(Box::default)
+    }
+
+    /// What the sessions know of copies that missed changes. Take it before the children are asked.
+    pub(super) fn behind(&self) -> Behind {
+        let behind = |session: &Mutex<DataSession>| session.lock().unwrap_or_else(PoisonError::into_inner).behind;
+        self.open_sessions().map_or_else(Behind::default, |sessions| Behind {
+            data: behind(&sessions.data),
+            metadata: behind(&sessions.metadata),
+        })
     }
 
     /// The locks held for writing, if there ever was one.

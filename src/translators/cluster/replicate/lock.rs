@@ -348,6 +348,10 @@ impl Drop for Locks {
             held: std::mem::take(&mut self.held),
             refusal: None,
         };
-        task::spawn(async move { locks.give_back().await });
+        let unfinished = self.core.unfinished();
+        task::spawn(async move {
+            let _unfinished = unfinished;
+            locks.give_back().await;
+        });
     }
 }

@@ -6,10 +6,12 @@ use std::sync::{Arc, PoisonError};
 
 use rgfs_protocol::{Dict, Errno, Value};
 
+use super::changelog::Kind;
 use super::child_set::ChildSet;
 use super::core::{Core, successes};
 use super::errors::final_error;
 use super::family::Snapshot;
+use super::inode_state::Behind;
 use super::lookup_choice::{
     Answers, Judgement, Rules, judge_gfid, judge_name, needs_name_heal, parent_source, without_good_copy,
 };
@@ -96,8 +98,11 @@ impl Core {
             return Err(self.no_quorum(snapshot.up, "lookup"));
         }
         // Nothing was noted of an inode that nobody knows yet; a name that is not there shall cost nothing.
-        let doubts = if loc.gfid().is_null() { 0 } else { self.inode(&loc.inode).doubts() };
-        Ok(Asked { snapshot, doubts })
+        if loc.gfid().is_null() {
+            return Ok(Asked { snapshot, doubts: 0, behind: Behind::default() });
+        }
+        let state = self.inode(&loc.inode);
+        Ok(Asked { snapshot, doubts: state.doubts(), behind: state.behind() })
     }
 
     async fn ask_for(&self, context: &Context, loc: &Loc, request: &Dict, children: ChildSet) -> Answers {
@@ -126,7 +131,12 @@ impl Core {
             let views: Views =
                 found().map(|(index, reply)| View::read(&self.keys, index, &reply.stat, &reply.xdata)).collect();
             let verdict = Verdict::of(&views, self.options.arbiter);
-            let readable = verdict.readable(asked.snapshot.generation);
+            let mut readable = verdict.readable(asked.snapshot.generation).without(asked.behind);
+            // By name, it may be a file that is being written under another inode of this client's.
+            let gfid = found().next().map(|(_, reply)| reply.stat.gfid);
+            if let Some(writing) = gfid.and_then(|gfid| self.sessions.find(gfid, Kind::Data)) {
+                readable = readable.without(writing.behind());
+            }
             state.settle(readable, asked.doubts);
             if !verdict.accused.and(successes(answers)).is_empty() {
                 // The sizes may be of different moments; who reads asks once more.
@@ -178,6 +188,7 @@ impl Core {
 struct Asked {
     snapshot: Snapshot,
     doubts: u32,
+    behind: Behind,
 }
 
 /// Whose answer is given.

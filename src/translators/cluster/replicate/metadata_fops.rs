@@ -19,7 +19,7 @@ const PRIVATE_PREFIXES: [&[u8]; 2] = [b"trusted.afr.", b"trusted.glusterfs.afr."
 impl Core {
     fn metadata(&self, context: &Context, target: Target, step: &'static str) -> Change {
         let (kind, range, context) = (Kind::Metadata, Range::ALL, context.clone());
-        Change { kind, target, range, linger: false, stable: true, context, step }
+        Change { kind, target, range, linger: false, stable: true, syncs: false, context, step }
     }
 
     /// [`Core::metadata`] of an open file, which is opened where it is not yet.

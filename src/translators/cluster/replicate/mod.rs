@@ -56,6 +56,8 @@ pub mod readable;
 mod refresh;
 mod requests;
 mod session;
+#[cfg(test)]
+mod session_tests;
 mod sessions;
 mod split_brain;
 mod status;

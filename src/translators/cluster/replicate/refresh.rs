@@ -96,7 +96,7 @@ impl Core {
             return Err(self.no_quorum(snapshot.up, "refresh"));
         }
         let state = self.inode(target.inode());
-        let doubts = state.doubts();
+        let (doubts, behind) = (state.doubts(), state.behind());
         // A file that has no name any more is reached through its fd only; where that is not open, through its gfid.
         let opened = match target {
             Target::Inode(_) => ChildSet::EMPTY,
@@ -116,7 +116,7 @@ impl Core {
         }
         self.note_heals(replies.iter().map(|(_, reply)| reply.as_ref().ok().map(|reply| &reply.xdata)));
         let verdict = Verdict::of(&self.views(&replies), self.options.arbiter);
-        let readable = verdict.readable(snapshot.generation);
+        let readable = verdict.readable(snapshot.generation).without(behind);
         state.settle(readable, doubts);
         if !verdict.accused.and(snapshot.up).is_empty() {
             self.heal_in_background(target.inode());

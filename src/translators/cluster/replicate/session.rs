@@ -14,6 +14,9 @@ use std::time::Duration;
 
 use super::child_set::{ChildSet, MAX_CHILDREN};
 
+/// How long changes that hand the lock on to each other may keep other clients waiting.
+const LONGEST_TURN: Duration = Duration::from_secs(1);
+
 /// Bytes of a file that a change touches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Range {
@@ -133,6 +136,10 @@ pub(super) struct Session<W, L> {
     pub(super) lock: Option<L>,
     /// What its changes did.
     pub(super) ledger: Ledger,
+    /// Copies that missed changes of it, which the others do not say yet: the bricks call them good.
+    pub(super) behind: ChildSet,
+    /// Since when the lock is held.
+    since: Duration,
 }
 
 impl<W, L> Default for Session<W, L> {
@@ -149,6 +156,8 @@ impl<W, L> Default for Session<W, L> {
             watched: false,
             lock: None,
             ledger: Ledger::default(),
+            behind: ChildSet::EMPTY,
+            since: Duration::ZERO,
         }
     }
 }
@@ -203,9 +212,10 @@ impl<W, L> Session<W, L> {
     }
 
     /// The opener has the lock, and the session begins; or it has not, and everybody tries again.
-    pub(super) fn opened(&mut self, lock: Option<L>) -> After<W> {
+    pub(super) fn opened(&mut self, lock: Option<L>, now: Duration) -> After<W> {
         match lock {
             Some(lock) => {
+                self.since = now;
                 self.phase = Phase::Open;
                 self.lock = Some(lock);
                 self.ledger = Ledger::default();
@@ -226,7 +236,8 @@ impl<W, L> Session<W, L> {
     /// A change is over.
     pub(super) fn leave(&mut self, number: u64, leaving: Leaving, now: Duration) -> After<W> {
         self.owners.retain(|(owner, _)| *owner != number);
-        if leaving.end {
+        // A change that may linger is told when others wait; of the rest nobody tells.
+        if leaving.end || (!leaving.linger && now >= self.since + LONGEST_TURN) {
             self.end();
         }
         let wake = if self.ending { Vec::new() } else { self.admit() };
@@ -262,6 +273,7 @@ impl<W, L> Session<W, L> {
         self.phase = Phase::Idle;
         self.ending = false;
         self.lock = None;
+        self.behind = ChildSet::EMPTY;
         let queued = self.waiting.drain(..).chain(self.next.drain(..));
         queued.map(|queued| (queued.waker, Wake::Again)).collect()
     }
@@ -374,7 +386,7 @@ mod tests {
         assert_eq!(enter(&mut session, 2, block(2), 1).1, "wait");
         let (third, entry) = enter(&mut session, 3, block(1), 1);
         assert_eq!(entry, "wait");
-        let after = session.opened(Some("lock"));
+        let after = session.opened(Some("lock"), at(0));
         assert_eq!((after.wake, after.close), (vec![(2, Wake::Join)], false));
         let (fourth, entry) = enter(&mut session, 4, block(4), 1);
         assert_eq!(entry, "join");
@@ -395,7 +407,7 @@ mod tests {
     fn what_comes_under_another_generation_waits_for_the_next_session() {
         let mut session = TestSession::default();
         let (first, _) = enter(&mut session, 1, block(1), 1);
-        session.opened(Some("lock"));
+        session.opened(Some("lock"), at(0));
         let (_, entry) = enter(&mut session, 2, block(2), 2);
         assert_eq!(entry, "wait");
         assert_eq!(enter(&mut session, 3, block(3), 1).1, "wait", "even one of the old generation: it is ending");
@@ -405,7 +417,7 @@ mod tests {
         assert_eq!(session.closed(), [(2, Wake::Again), (3, Wake::Again), (4, Wake::Again)]);
 
         let (first, _) = enter(&mut session, 1, block(1), 2);
-        session.opened(Some("lock"));
+        session.opened(Some("lock"), at(0));
         session.leave(first, STAY, at(2));
         assert_eq!(enter(&mut session, 2, block(1), 3).1, "wait and close", "it was idle");
     }
@@ -414,7 +426,7 @@ mod tests {
     fn the_end_sends_those_who_wait_to_the_next_session_in_order() {
         let mut session = TestSession::default();
         let (first, _) = enter(&mut session, 1, block(1), 1);
-        session.opened(Some("lock"));
+        session.opened(Some("lock"), at(0));
         enter(&mut session, 2, block(1), 1);
         enter(&mut session, 3, block(1), 1);
         let after = session.leave(first, END, at(1));
@@ -426,7 +438,7 @@ mod tests {
     fn one_that_may_not_linger_closes_when_it_is_the_last() {
         let mut session = TestSession::default();
         let (first, _) = enter(&mut session, 1, block(1), 1);
-        session.opened(Some("lock"));
+        session.opened(Some("lock"), at(1));
         enter(&mut session, 2, block(1), 1);
         let after = session.leave(first, GO, at(1));
         assert_eq!((after.wake, after.close), (vec![(2, Wake::Join)], false), "the lock is passed on");
@@ -434,11 +446,24 @@ mod tests {
     }
 
     #[test]
+    fn who_passes_the_lock_on_does_so_for_a_while_only() {
+        let mut session = TestSession::default();
+        let (first, _) = enter(&mut session, 1, Range::ALL, 1);
+        session.opened(Some("lock"), at(0));
+        let (second, _) = enter(&mut session, 2, Range::ALL, 1);
+        enter(&mut session, 3, Range::ALL, 1);
+        assert_eq!(session.leave(first, GO, Duration::from_millis(900)).wake, [(2, Wake::Join)]);
+        let after = session.leave(second, GO, at(1));
+        assert!(after.close && after.wake.is_empty());
+        assert_eq!(session.closed(), [(3, Wake::Again)]);
+    }
+
+    #[test]
     fn a_failed_opening_lets_all_try_again() {
         let mut session = TestSession::default();
         enter(&mut session, 1, block(1), 1);
         enter(&mut session, 2, block(2), 1);
-        assert_eq!(session.opened(None).wake, [(2, Wake::Again)]);
+        assert_eq!(session.opened(None, at(0)).wake, [(2, Wake::Again)]);
         assert!(session.is_idle());
         assert_eq!(enter(&mut session, 2, block(2), 1).1, "open");
     }
@@ -449,7 +474,7 @@ mod tests {
         let (first, _) = enter(&mut session, 1, block(1), 1);
         assert!(!session.end_soon());
         enter(&mut session, 2, block(2), 1);
-        assert!(session.opened(Some("lock")).wake.is_empty());
+        assert!(session.opened(Some("lock"), at(0)).wake.is_empty());
         assert!(session.leave(first, STAY, at(1)).close);
         assert_eq!(session.closed(), [(2, Wake::Again)]);
     }

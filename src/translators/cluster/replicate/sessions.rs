@@ -1,8 +1,9 @@
-//! The open data sessions of a replicate: they are ended when they have been idle for a while, when somebody else wants a
+//! The open sessions of a replicate: they are ended when they have been idle for a while, when somebody else wants a
 //! lock, and when the mount ends.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -19,12 +20,15 @@ use crate::task;
 #[derive(Default)]
 pub(super) struct OpenSessions {
     table: Mutex<Table>,
-    all_closed: Notify,
+    /// Transactions that have begun, and what they leave to be done behind them.
+    unfinished: AtomicUsize,
+    /// The last one has ended, or the last session.
+    at_rest: Notify,
 }
 
 #[derive(Default)]
 struct Table {
-    open: BTreeMap<Gfid, Arc<InodeState>>,
+    open: BTreeMap<(Gfid, Kind), Arc<InodeState>>,
     due: BinaryHeap<Reverse<Due>>,
     numbers: u64,
     /// Somebody waits for the next one to be due.
@@ -59,28 +63,36 @@ impl Ord for Due {
 
 impl OpenSessions {
     /// A session of this inode is open.
-    pub(super) fn register(&self, gfid: Gfid, state: &Arc<InodeState>) {
-        self.table().open.insert(gfid, state.clone());
+    pub(super) fn register(&self, gfid: Gfid, kind: Kind, state: &Arc<InodeState>) {
+        self.table().open.insert((gfid, kind), state.clone());
     }
 
     /// It is closed.
-    pub(super) fn forget(&self, gfid: Gfid) {
+    pub(super) fn forget(&self, gfid: Gfid, kind: Kind, state: &Arc<InodeState>) {
         let empty = {
             let mut table = self.table();
-            table.open.remove(&gfid);
+            // Not what another object of the same file has registered since.
+            if table.open.get(&(gfid, kind)).is_some_and(|registered| Arc::ptr_eq(registered, state)) {
+                table.open.remove(&(gfid, kind));
+            }
             table.open.is_empty()
         };
         if empty {
-            self.all_closed.notify_waiters();
+            self.at_rest.notify_waiters();
         }
     }
 
-    /// The inodes with an open session, in the order of their gfids.
-    fn all(&self) -> Vec<Arc<InodeState>> {
-        self.table().open.values().cloned().collect()
+    /// The inode with this gfid, if it has an open session of that kind.
+    pub(super) fn find(&self, gfid: Gfid, kind: Kind) -> Option<Arc<InodeState>> {
+        self.table().open.get(&(gfid, kind)).cloned()
     }
 
-    /// Number of inodes with an open session.
+    /// The open sessions, in the order of their gfids.
+    fn all(&self) -> Vec<(Kind, Arc<InodeState>)> {
+        self.table().open.iter().map(|((_, kind), state)| (*kind, state.clone())).collect()
+    }
+
+    /// Number of open sessions.
     pub(super) fn len(&self) -> usize {
         self.table().open.len()
     }
@@ -102,6 +114,17 @@ impl OpenSessions {
 
     fn table(&self) -> std::sync::MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Something that must end before the mount may; see [`Core::unfinished`].
+pub(super) struct Unfinished(Arc<Core>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if self.0.sessions.unfinished.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.sessions.at_rest.notify_waiters();
+        }
     }
 }
 
@@ -163,42 +186,47 @@ fn look(core: &Arc<Core>, state: &Arc<InodeState>, now: Duration) {
 }
 
 impl Core {
+    /// The mount does not end while this lives: what was acknowledged may still have to be noted on the bricks.
+    pub(super) fn unfinished(self: &Arc<Self>) -> Unfinished {
+        self.sessions.unfinished.fetch_add(1, Ordering::AcqRel);
+        Unfinished(self.clone())
+    }
+
     /// Somebody waits for a lock that a session holds.
-    pub(super) fn contended(self: &Arc<Self>, gfid: Gfid) {
-        let state = self.sessions.table().open.get(&gfid).cloned();
-        if let Some(state) = state {
-            self.end_session(&state);
+    pub(super) fn contended(self: &Arc<Self>, gfid: Gfid, kind: Kind) {
+        if let Some(state) = self.sessions.find(gfid, kind) {
+            self.end_session(&state, kind);
         }
     }
 
     /// Lets nobody new into the sessions that are open now; the next change opens one with the children of then.
     pub(super) fn end_sessions_soon(self: &Arc<Self>) {
-        for state in self.sessions.all() {
-            self.end_session(&state);
+        for (kind, state) in self.sessions.all() {
+            self.end_session(&state, kind);
         }
     }
 
-    /// Ends all sessions, and waits until they are closed.
+    /// Ends all sessions, and waits until they and all transactions are done.
     pub(super) async fn end_sessions(self: &Arc<Self>) {
         loop {
-            let all_closed = self.sessions.all_closed.notified();
-            let mut all_closed = std::pin::pin!(all_closed);
-            all_closed.as_mut().enable();
+            let at_rest = self.sessions.at_rest.notified();
+            let mut at_rest = std::pin::pin!(at_rest);
+            at_rest.as_mut().enable();
             let open = self.sessions.all();
-            if open.is_empty() {
+            if open.is_empty() && self.sessions.unfinished.load(Ordering::Acquire) == 0 {
                 return;
             }
-            for state in open {
-                self.end_session(&state);
+            for (kind, state) in open {
+                self.end_session(&state, kind);
             }
-            all_closed.await;
+            at_rest.await;
         }
     }
 
-    fn end_session(self: &Arc<Self>, state: &Arc<InodeState>) {
-        let close = session_of(state, Kind::Data).lock().unwrap_or_else(PoisonError::into_inner).end_soon();
+    fn end_session(self: &Arc<Self>, state: &Arc<InodeState>, kind: Kind) {
+        let close = session_of(state, kind).lock().unwrap_or_else(PoisonError::into_inner).end_soon();
         if close {
-            self.close_in_background(state, Kind::Data);
+            self.close_in_background(state, kind);
         }
     }
 }

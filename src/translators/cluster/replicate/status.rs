@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use super::changelog::Kind;
 use super::core::Core;
 use crate::event::{Event, Status};
 use crate::task;
@@ -38,7 +39,12 @@ fn heard(above: &Weak<Core>, index: usize, event: &Event) {
     let Some(core) = above.upgrade() else { return };
     match event {
         Event::Status(status) => changed(&core, index, status.clone()),
-        Event::InodelkContention { gfid, domain, .. } if *domain == core.name => core.contended(*gfid),
+        Event::InodelkContention { gfid, domain, .. } => match domain.strip_prefix(&*core.name) {
+            Some("") => core.contended(*gfid, Kind::Data),
+            // The brick has moved the lock there (`_pl_convert_volume_for_special_range`).
+            Some(":metadata") => core.contended(*gfid, Kind::Metadata),
+            _ => core.events.announce(event),
+        },
         other => core.events.announce(other),
     }
 }

@@ -50,7 +50,8 @@ impl Core {
 
     fn on_fd(&self, context: &Context, fd: &Arc<Fd>, range: Range, step: &'static str) -> Change {
         let target = Target::Fd(fd.clone());
-        Change { kind: Kind::Data, target, range, linger: false, stable: true, context: context.clone(), step }
+        let (kind, context) = (Kind::Data, context.clone());
+        Change { kind, target, range, linger: false, stable: true, syncs: false, context, step }
     }
 
     pub(super) async fn writev(
@@ -103,6 +104,7 @@ impl Core {
             range: Range::new(offset, 0),
             linger: false,
             stable: true,
+            syncs: false,
             context: context.clone(),
             step: "TRUNCATE",
         };
@@ -192,6 +194,7 @@ impl Core {
         let last = xdata.int(requests::LAST_FSYNC).is_some_and(|last| last != 0);
         let name = Value::str(&self.name);
         let xdata = xdata.with(requests::INODELK_DOMAIN_COUNT, name);
+        let mut failed = Vec::new();
         if !self.is_session_open(fd) {
             let snapshot = self.snapshot();
             self.check_quorum(snapshot, "FSYNC")?;
@@ -201,17 +204,19 @@ impl Core {
                 let reply = replies.into_iter().find(|(index, _)| Some(*index) == chosen);
                 return reply.map_or_else(|| Err(self.no_quorum(snapshot.up, "FSYNC")), |(_, reply)| reply);
             }
+            failed.extend(replies.into_iter().filter_map(|(index, reply)| Some((index, reply.err()?))));
         }
         // It conflicts with no write: those that were answered are on the bricks, and others need not be.
-        let change = Change { linger: !last, ..self.on_fd(context, fd, Range::NONE, "FSYNC") };
-        let on = arguments(context, fd, 0, 0, datasync, xdata);
-        self.set_unstable(fd, false);
-        let done =
-            self.change(change, on, |on, _, child| child.fsync(&on.context, &on.fd, on.flag, on.xdata.clone())).await;
-        if done.is_err() {
-            self.set_unstable(fd, true);
-        }
-        done
+        let change = Change { linger: !last, syncs: true, ..self.on_fd(context, fd, Range::NONE, "FSYNC") };
+        let on = (arguments(context, fd, 0, 0, datasync, xdata), failed);
+        self.change(change, on, |(on, failed), index, child| {
+            // A disk tells once that it lost what was written; asked again, it says that all is well.
+            match failed.iter().find(|(of, _)| *of == index) {
+                Some((_, error)) => Box::pin(std::future::ready(Err(error.clone()))),
+                None => child.fsync(&on.context, &on.fd, on.flag, on.xdata.clone()),
+            }
+        })
+        .await
     }
 
     /// Not offered: it would have to run on every brick under the locks of both files. Callers copy by reading and writing.
