@@ -82,6 +82,13 @@ impl ReplicatedVolume {
         Ok(volume)
     }
 
+    /// Makes the self-heal daemon remove at once what a brick should no longer have. By default it parks files under their gfid, with a
+    /// rename that does nothing when it parked another name of the same file just before: names that were given up then stay for good
+    /// on a brick that missed several renames of one file, whatever the client.
+    pub fn remove_instead_of_parking(&self) -> Result<()> {
+        self.set("cluster.use-anonymous-inode", "no")
+    }
+
     /// Where the brick `index` (from 0) will lie: a file system mounted there before the start is its own.
     pub fn place(sandbox: &Sandbox, index: usize) -> PathBuf {
         sandbox.directory().join(format!("{NAME}-b{}", index + 1))
