@@ -26,7 +26,7 @@ const STEP_LIMIT: Duration = Duration::from_secs(5);
 const REST: std::ops::Range<Duration> = Duration::from_millis(900)..Duration::from_millis(2000);
 const BRICKS: usize = 3;
 /// Who is compared with the C client.
-const CLIENT: Client = Client::C;
+const CLIENT: Client = Client::Rgfs;
 
 /// What rgfs may leave out: lines that hold all these words count on neither side. With the reason.
 const LESS: [(&str, &[&str]); 1] = [(

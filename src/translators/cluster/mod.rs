@@ -4,5 +4,7 @@ pub mod distribute;
 mod join_all;
 #[allow(unused, dead_code, reason = "its parts come one after the other")]
 pub mod replicate;
+#[cfg(test)]
+mod rounds;
 
 pub use join_all::{JoinAll, join_all};
