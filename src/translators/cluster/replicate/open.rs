@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rgfs_protocol::Dict;
+use rgfs_protocol::{Dict, Errno};
 use rgfs_protocol::open_flags::host::{O_ACCMODE, O_TRUNC};
 
 use super::changelog::Kind;
@@ -23,7 +23,12 @@ impl Core {
         let snapshot = self.snapshot();
         self.check_quorum(snapshot, "open")?;
         // A file of which no copy is good. The children are asked only when what is known does not tell.
-        self.readable_for(context, &Target::Inode(loc.inode.clone()), Kind::Data, snapshot).await?;
+        let readable = self.readable_for(context, &Target::Inode(loc.inode.clone()), Kind::Data, snapshot).await;
+        if let Err(error) = readable
+            && !(error.errno == Errno::EIO && self.is_looked_at(&loc.inode))
+        {
+            return Err(error);
+        }
         // Emptying a file is a change like any other, and must be noted in the changelog.
         let harmless = flags & !O_TRUNC;
         let replies = self.ask(snapshot.up, |_, child| child.open(context, loc, harmless, fd, xdata.clone())).await;

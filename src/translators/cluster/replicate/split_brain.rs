@@ -204,6 +204,11 @@ impl Core {
         Ok(())
     }
 
+    /// A user chose a copy of an inode to look at.
+    pub(super) fn is_looked_at(&self, inode: &Inode) -> bool {
+        self.inode(inode).split_brain_choice.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     fn stop_looking(&self, inode: &Arc<Inode>) {
         self.choices.end(inode.gfid(), None);
         self.clear_choice(inode);

@@ -78,7 +78,7 @@ impl Core {
         }
         locks.unlock().await;
 
-        let copied = self.copy_blocks(&heal, to_copy).await?;
+        let copied = self.copy_blocks(&heal, to_copy, mine).await?;
         let healed = copied.union(sinks.minus(to_copy));
         let locks = self.lock_content(context, fd, 0, 0).await;
         let locks = self.insist_on_all(locks).await?;
@@ -148,7 +148,12 @@ impl Core {
     }
 
     /// Copies block after block; returns the sinks that have all of them, safely on disk.
-    async fn copy_blocks(self: &Arc<Self>, heal: &Heal<'_>, mut sinks: ChildSet) -> FopResult<ChildSet> {
+    async fn copy_blocks(
+        self: &Arc<Self>,
+        heal: &Heal<'_>,
+        mut sinks: ChildSet,
+        mine: &Locks,
+    ) -> FopResult<ChildSet> {
         let size = heal.stat(heal.plan.source).size;
         // Small blocks find more holes.
         let block = if heal.has_holes() { BLOCK } else { BLOCK * self.options.heal_window as u64 };
@@ -164,7 +169,8 @@ impl Core {
                 return Ok(sinks);
             }
             let locks = self.lock_content(heal.context, heal.fd, offset, block).await;
-            let held = locks.still_held();
+            // A source that went and came back between two blocks may be the one that missed something now.
+            let held = locks.still_held().and(mine.still_held());
             let result = match held.contains(heal.plan.source) {
                 // A sink without the lock misses this block.
                 true => self.copy_block(heal, sinks.and(held), offset, block, compare).await,

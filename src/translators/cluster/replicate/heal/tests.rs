@@ -20,6 +20,7 @@ use crate::{Context, Fd, FopResult, Inode, Loc};
 
 const VOLUME_ID: &str = "8c3ad1f2-3a4b-4e0f-9d3c-0123456789ab";
 const O_CREAT: i32 = 0o100;
+const O_RDONLY: i32 = 0;
 const O_RDWR: i32 = 2;
 
 /// A cluster with one client, whose replicate works as a volume's usually does.
@@ -563,6 +564,25 @@ fn a_copy_can_be_looked_at_for_a_while() {
     assert_eq!(rig.cluster.data(0, "/f").unwrap(), b"two");
     rig.crawl();
     rig.assert_whole();
+}
+
+#[test]
+fn a_chosen_copy_can_be_opened_and_read() {
+    let rig = Rig::plain();
+    rig.split_file();
+    let inode = rig.inode("/f");
+    let (context, loc) = (Context::internal(), Loc::inode(inode.clone()));
+    let open = || {
+        let fd = Fd::new(inode.clone(), O_RDONLY, 1);
+        rig.cluster.block_on(rig.core.open(&context, &loc, O_RDONLY, &fd, Dict::NULL)).map(|_| fd)
+    };
+    assert_eq!(open().unwrap_err().errno, Errno::EIO);
+    rig.set_on(&inode, "replica.split-brain-choice", "v-client-1").unwrap();
+    let fd = open().unwrap();
+    let read = rig.run(rig.core.readv(&context, &fd, 100, 0, 0, Dict::NULL));
+    assert_eq!(read.data.concat(), b"one, the longest");
+    rig.set_on(&inode, "replica.split-brain-choice", "none").unwrap();
+    assert_eq!(open().unwrap_err().errno, Errno::EIO);
 }
 
 #[test]
