@@ -346,20 +346,22 @@ impl Storage {
         Ok((pre, *object))
     }
 
-    /// A page of a directory: entries behind `offset`, in an order that differs between bricks, and whether they are the last.
+    /// A page of a directory: entries from `offset` on, in an order that differs between bricks, and whether they are the
+    /// last. As on ext4 the offset of an entry is the place of the next one, so one that is a little too small does no harm.
     pub(super) fn list(&self, gfid: Gfid, size: u32, offset: u64) -> Stored<(Vec<(Dirent, Gfid)>, bool)> {
         let directory = self.open(gfid).ok_or(Errno::ESTALE)?;
         if !directory.stat.is_dir() {
             return Err(Errno::ENOTDIR);
         }
-        let mut all = vec![(1, Bytes::from_static(b"."), gfid), (2, Bytes::from_static(b".."), gfid)];
+        let mut all = vec![(0, Bytes::from_static(b"."), gfid), (2, Bytes::from_static(b".."), gfid)];
         all.extend(directory.entries.iter().map(|(name, gfid)| (self.cookie(name), name.clone(), *gfid)));
         all.sort_by_key(|(cookie, ..)| *cookie);
-        all.retain(|(cookie, ..)| *cookie > offset);
+        all.retain(|(cookie, ..)| *cookie >= offset);
         let room = (size / 64).max(1) as usize;
         let end = all.len() <= room;
+        let places: Vec<u64> = all.iter().map(|(cookie, ..)| *cookie).skip(1).chain([i64::MAX as u64]).collect();
         all.truncate(room);
-        let entries = all.into_iter().map(|(offset, name, gfid)| {
+        let entries = all.into_iter().zip(places).map(|((_, name, gfid), offset)| {
             let stat = self.stat(gfid);
             (Dirent { ino: stat.ino, offset, kind: stat.file_type().to_dirent(), name }, gfid)
         });

@@ -26,15 +26,15 @@ const TABLE: &str = "| fop, healthy |";
 type Column = Vec<(&'static str, u32)>;
 
 /// A volume of `sets` sets of `copies` bricks.
-struct Mount {
-    cluster: Cluster,
-    top: Arc<dyn Translator>,
+pub(super) struct Mount {
+    pub(super) cluster: Cluster,
+    pub(super) top: Arc<dyn Translator>,
     measured: Column,
     gfids: u8,
 }
 
 impl Mount {
-    fn new(sets: usize, copies: usize, arbiter: bool) -> Self {
+    pub(super) fn new(sets: usize, copies: usize, arbiter: bool) -> Self {
         let cluster = Cluster::new(1, Layout { replicas: sets * copies, arbiter }, 1);
         let environment = Environment { clock: cluster.clock(0), ..environment() };
         let bricks = cluster.children(0);
@@ -52,7 +52,7 @@ impl Mount {
     }
 
     /// Runs a fop, and notes how many rounds it took.
-    fn measure<T, F: Future<Output = FopResult<T>>>(
+    pub(super) fn measure<T, F: Future<Output = FopResult<T>>>(
         &mut self,
         name: &'static str,
         fop: impl FnOnce(Context, Arc<dyn Translator>) -> F,
@@ -62,7 +62,7 @@ impl Mount {
         result.unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
-    fn run<T, F: Future<Output = T>>(&self, fop: impl FnOnce(Context, Arc<dyn Translator>) -> F) -> (T, u32) {
+    pub(super) fn run<T, F: Future<Output = T>>(&self, fop: impl FnOnce(Context, Arc<dyn Translator>) -> F) -> (T, u32) {
         let context = Context { pid: 42, lock_owner: LockOwner::from_fuse(0xa0), ..Context::internal() };
         let rounds = context.rounds.clone();
         let result = self.cluster.block_on(fop(context, self.top.clone()));
@@ -72,17 +72,17 @@ impl Mount {
         (result, count)
     }
 
-    fn identity(&mut self) -> Dict {
+    pub(super) fn identity(&mut self) -> Dict {
         self.gfids += 1;
         Dict::empty().with("gfid-req", Value::Gfuuid(Gfid([self.gfids; 16])))
     }
 
     /// A place in a directory with nothing in it yet.
-    fn place(directory: &Arc<Inode>, name: &str) -> Loc {
+    pub(super) fn place(directory: &Arc<Inode>, name: &str) -> Loc {
         Loc::entry(directory.clone(), name.to_owned(), Inode::fresh())
     }
 
-    fn create(&mut self, name: &'static str, place: &Loc) -> Arc<Fd> {
+    pub(super) fn create(&mut self, name: &'static str, place: &Loc) -> Arc<Fd> {
         let (identity, fd) = (self.identity(), Fd::new(place.inode.clone(), libc::O_RDWR, 42));
         let made = self.measure(name, |context, top| {
             let (place, fd) = (place.clone(), fd.clone());
@@ -124,7 +124,7 @@ fn replicate(
     Replicate::new(&volume, bricks.to_vec(), environment).unwrap()
 }
 
-fn found(place: &Loc, stat: &Iatt) {
+pub(super) fn found(place: &Loc, stat: &Iatt) {
     place.inode.identify(stat.gfid, stat.file_type());
 }
 

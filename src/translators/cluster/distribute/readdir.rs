@@ -63,6 +63,9 @@ impl Core {
         for _ in 0..MAX_BATCHES {
             let listing = match self.child(index).readdirp(context, fd, size, cookie, xdata.clone()).await {
                 Ok(listing) => listing,
+                // It has told some of its names, and cannot tell the others: a program that copies or removes what it sees
+                // must not take that for all.
+                Err(error) if cookie != 0 => return Err(error),
                 // The names of a subvolume that is away are left out, as in the C client.
                 Err(error) => {
                     tracing::warn!(%error, "a listing is incomplete");
