@@ -123,12 +123,14 @@ fn names_are_made_and_moved_with_a_brick_away_in_each_set() {
     for number in 0..6 {
         let made = mkdir(&mut mount, &directory.inode, &format!("new{number}")).unwrap();
         let moved = Loc::entry(directory.inode.clone(), format!("moved{number}"), Inode::fresh());
-        let (renamed, _) = mount.run(|context, top| async move { top.rename(&context, &made, &moved, Dict::NULL).await });
+        let (renamed, _) =
+            mount.run(|context, top| async move { top.rename(&context, &made, &moved, Dict::NULL).await });
         renamed.unwrap();
         let file = Mount::place(&directory.inode, &format!("file{number}"));
         mount.create("file", &file);
         let moved = Mount::place(&directory.inode, &format!("renamed{number}"));
-        let (renamed, _) = mount.run(|context, top| async move { top.rename(&context, &file, &moved, Dict::NULL).await });
+        let (renamed, _) =
+            mount.run(|context, top| async move { top.rename(&context, &file, &moved, Dict::NULL).await });
         renamed.unwrap();
     }
     let names = list(&mount, &opendir(&mount, &directory), 0, 999).unwrap().0;

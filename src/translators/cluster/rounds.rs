@@ -62,7 +62,10 @@ impl Mount {
         result.unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
-    pub(super) fn run<T, F: Future<Output = T>>(&self, fop: impl FnOnce(Context, Arc<dyn Translator>) -> F) -> (T, u32) {
+    pub(super) fn run<T, F: Future<Output = T>>(
+        &self,
+        fop: impl FnOnce(Context, Arc<dyn Translator>) -> F,
+    ) -> (T, u32) {
         let context = Context { pid: 42, lock_owner: LockOwner::from_fuse(0xa0), ..Context::internal() };
         let rounds = context.rounds.clone();
         let result = self.cluster.block_on(fop(context, self.top.clone()));

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use rgfs_protocol::{Dict, Errno};
 use rgfs_protocol::open_flags::host::{O_ACCMODE, O_TRUNC};
+use rgfs_protocol::{Dict, Errno};
 
 use super::changelog::Kind;
 use super::core::{Core, successes};

@@ -148,12 +148,7 @@ impl Core {
     }
 
     /// Copies block after block; returns the sinks that have all of them, safely on disk.
-    async fn copy_blocks(
-        self: &Arc<Self>,
-        heal: &Heal<'_>,
-        mut sinks: ChildSet,
-        mine: &Locks,
-    ) -> FopResult<ChildSet> {
+    async fn copy_blocks(self: &Arc<Self>, heal: &Heal<'_>, mut sinks: ChildSet, mine: &Locks) -> FopResult<ChildSet> {
         let size = heal.stat(heal.plan.source).size;
         // Small blocks find more holes.
         let block = if heal.has_holes() { BLOCK } else { BLOCK * self.options.heal_window as u64 };
