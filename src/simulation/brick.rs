@@ -137,6 +137,8 @@ struct Request {
 pub(crate) struct Brick {
     pub(super) index_number: usize,
     pub(super) arbiter: bool,
+    /// It is a thin arbiter.
+    pub(super) thin: bool,
     pub(super) alive: bool,
     pub(super) now: Duration,
     /// What fops on an unknown gfid answer: real bricks say either, depending on where it is noticed.
@@ -223,6 +225,9 @@ impl Brick {
     }
 
     fn judge(&mut self, call: &Call) -> Verdict {
+        if self.thin && !["LOOKUP", "CREATE", "INODELK", "XATTROP"].contains(&call.fop) {
+            return Verdict::Fail(Errno::EINVAL);
+        }
         self.rules.iter_mut().map(|rule| rule(call)).find(|verdict| *verdict != Verdict::Pass).unwrap_or(Verdict::Pass)
     }
 }
@@ -240,6 +245,7 @@ impl Host {
         let brick = Brick {
             index_number,
             arbiter,
+            thin: false,
             alive: true,
             now: Duration::ZERO,
             missing: Errno::ENOENT,

@@ -63,6 +63,14 @@ impl Cluster {
         Self::with_timing(seed, layout, clients, Timing::Instant)
     }
 
+    /// The same with two copies and a thin arbiter, which is brick 2.
+    pub(crate) fn with_thin_arbiter(seed: u64, clients: usize) -> Self {
+        let layout = Layout { replicas: 3, arbiter: false };
+        let cluster = Self::with_timing(seed, layout, clients, Timing::Instant);
+        cluster.brick(2).thin = true;
+        cluster
+    }
+
     /// A cluster in which the seed says how long things take. Nothing is recorded before [`Cluster::record`].
     pub(crate) fn random(seed: u64, layout: Layout, clients: usize) -> Self {
         Self::with_timing(seed, layout, clients, Timing::Random)

@@ -448,6 +448,9 @@ impl Brick {
     ) -> Done<XattrReply> {
         self.note_time(caller);
         let gfid = self.find(caller, target)?;
+        if self.thin {
+            self.check_witness(gfid, dict)?;
+        }
         self.index.before(gfid, flags, dict, xdata);
         let object = self.storage.object_mut(gfid)?;
         let mut outcome = Dict::empty();
@@ -474,6 +477,17 @@ impl Brick {
         }
         self.index.after(gfid, flags, &outcome, xdata);
         Ok(XattrReply { dict: outcome, xdata: self.answers(Some(gfid), None, xdata) })
+    }
+
+    /// A thin arbiter never says of two copies that they are bad (`thin-arbiter.c:ta_verify_on_disk_source`).
+    fn check_witness(&self, gfid: Gfid, asked: &Dict) -> Done<()> {
+        let object = self.storage.open(gfid).ok_or(Errno::ESTALE)?;
+        let is_bad = |bytes: &Bytes| bytes.iter().any(|byte| *byte != 0);
+        let bad = asked.iter().filter(|(key, value)| {
+            let stored = object.xattrs.get(&key_text(key));
+            stored.is_some_and(is_bad) || value.as_bytes().is_some_and(|bytes| is_bad(&bytes))
+        });
+        if bad.count() > 1 { Err(Errno::EINVAL.into()) } else { Ok(()) }
     }
 
     pub(super) fn readdirp(

@@ -19,6 +19,7 @@ use super::options::Options;
 use super::requests::Requests;
 use super::sessions::OpenSessions;
 use super::split_brain::Choices;
+use super::thin_arbiter_io::ThinArbiter;
 use crate::clock::Clock;
 use crate::event::EventSource;
 use crate::inode::{ContextKey, Inode};
@@ -37,6 +38,8 @@ pub(super) struct Core {
     pub(super) name: Arc<str>,
     /// The copies (arbiter included, thin arbiter not).
     pub(super) children: Vec<Arc<dyn Translator>>,
+    /// Who knows which of two copies is the good one, in volumes that have it.
+    pub(super) thin_arbiter: Option<Arc<ThinArbiter>>,
     /// Domain of healers' locks.
     pub(super) heal_domain: Arc<str>,
     pub(super) options: Options,
@@ -67,16 +70,21 @@ pub(super) struct Core {
 }
 
 impl Core {
+    /// With a thin arbiter in the options, that is the last child.
     pub(super) fn new(
         name: Arc<str>,
-        children: Vec<Arc<dyn Translator>>,
+        mut children: Vec<Arc<dyn Translator>>,
         options: Options,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let ids: Vec<String> = match options.pending_ids.is_empty() {
+        let mut ids: Vec<String> = match options.pending_ids.is_empty() {
             true => children.iter().map(|child| child.name().to_string()).collect(),
             false => options.pending_ids.iter().take(children.len()).cloned().collect(),
         };
+        let thin_arbiter = options.thin_arbiter.as_ref().and_then(|_| {
+            let (child, id) = (children.pop()?, ids.pop()?);
+            Some(Arc::new(ThinArbiter::new(child, &id)))
+        });
         let named = options.read_child.as_ref();
         let named = named.and_then(|name| children.iter().position(|child| **child.name() == **name));
         let preferred = options.read_child_index.or(named).unwrap_or(usize::MAX);
@@ -88,7 +96,7 @@ impl Core {
             options,
             events: EventSource::default(),
             clock,
-            family: Mutex::new(Family::new(children.len())),
+            family: Mutex::new(Family::new(children.len(), thin_arbiter.is_some())),
             snapshot: AtomicU64::new(0),
             heals_pending: AtomicBool::new(true),
             preferred: AtomicUsize::new(preferred),
@@ -101,6 +109,7 @@ impl Core {
             key: ContextKey::unique(),
             name,
             children,
+            thin_arbiter,
         }
     }
 
@@ -152,7 +161,9 @@ impl Core {
 
     /// Refuses an operation for which too few children are up (`afr_quorum_errno`).
     pub(super) fn check_quorum(&self, snapshot: Snapshot, step: &'static str) -> FopResult<()> {
-        let enough = !snapshot.up.is_empty() && self.has_quorum(snapshot.up);
+        // One of two copies may be the stale one; only the thin arbiter can tell (`afr_ta_has_quorum`).
+        let told = self.thin_arbiter.as_ref().is_none_or(|arbiter| snapshot.up == self.all() || arbiter.is_up());
+        let enough = !snapshot.up.is_empty() && self.has_quorum(snapshot.up) && told;
         if enough && (!self.options.consistent_io || snapshot.up == self.all()) {
             return Ok(());
         }
@@ -162,7 +173,9 @@ impl Core {
     /// The error of an operation that reached these children only.
     pub(super) fn no_quorum(&self, reached: ChildSet, step: &'static str) -> FopError {
         let missing = self.all().minus(reached);
-        let names: Vec<&str> = missing.iter().map(|index| &**self.child(index).name()).collect();
+        let away = self.thin_arbiter.iter().filter(|arbiter| !arbiter.is_up());
+        let away = away.map(|arbiter| &**arbiter.child().name());
+        let names: Vec<&str> = missing.iter().map(|index| &**self.child(index).name()).chain(away).collect();
         self.error(Errno::ENOTCONN, step).with_detail(format!(
             "{} of {} bricks is too few for the quorum; bring back {}",
             reached.len(),

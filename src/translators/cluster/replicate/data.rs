@@ -81,7 +81,7 @@ pub(super) struct Shared {
     /// Why marking failed on the others.
     cause: Option<FopError>,
     /// Who wants to know where the session's notes were written.
-    after_close: Mutex<Vec<oneshot::Sender<ChildSet>>>,
+    after_close: Mutex<Vec<oneshot::Sender<FopResult<ChildSet>>>>,
 }
 
 /// An answer of a fop that changes content or attributes.
@@ -246,12 +246,14 @@ impl Core {
         if !left_out.is_empty() {
             state.forget_copy(change.kind, left_out);
         }
+        // A thin arbiter must agree each time: what it said before may be forgotten by now.
+        let settled = if self.thin_arbiter.is_some() { ChildSet::EMPTY } else { marked.known_to_miss };
         let shared = Arc::new(Shared {
             locked: children,
             context: in_background(&context),
             generation: snapshot.generation,
             usable: marked.usable,
-            unsettled: !self.all().minus(children).minus(marked.known_to_miss).is_empty(),
+            unsettled: !self.all().minus(children).minus(settled).is_empty(),
             dirty: marks,
             good: AtomicU16::new(marked.good.0),
             arbiter_allows: !self.options.arbiter || verdict::arbiter_allows(marked.usable, marked.accused, ARBITER),
@@ -487,9 +489,11 @@ impl Core {
                 if after.close {
                     self.close_in_background(state, change.kind);
                 }
-                let accusers = noted.await.unwrap_or_default();
-                let enough = self.has_quorum(accusers.and(outcome.done)) && !accusers.is_empty();
-                reply.send(if enough { outcome.result } else { Err(self.no_quorum(accusers, change.step)) });
+                let accusers = noted.await.unwrap_or_else(|_| Ok(ChildSet::EMPTY));
+                reply.send(accusers.and_then(|accusers| {
+                    let enough = self.has_quorum(accusers.and(outcome.done)) && !accusers.is_empty();
+                    if enough { outcome.result } else { Err(self.no_quorum(accusers, change.step)) }
+                }));
             }
         }
     }
@@ -503,14 +507,15 @@ impl Core {
             (session.lock.take(), std::mem::take(&mut session.ledger))
         };
         if let Some(Held { locks, target, shared }) = held {
-            let (noted, accused) = self.note(kind, &target, &shared, ledger).await;
-            if !accused.and(self.snapshot().up).is_empty() {
-                // Who asked the copies until now heard nothing of it.
+            let noted = self.note(kind, &target, &shared, ledger).await;
+            if noted.as_ref().map_or(true, |(_, accused)| !accused.and(self.snapshot().up).is_empty()) {
+                // Who asked the copies until now heard nothing of it; or which copy is the good one is open again.
                 state.set_stale();
             }
+            let noted = noted.map(|(noted, _)| noted);
             let waiting = std::mem::take(&mut *shared.after_close.lock().unwrap_or_else(PoisonError::into_inner));
             for waiting in waiting {
-                let _ = waiting.send(noted);
+                let _ = waiting.send(noted.clone());
             }
             locks.unlock().await;
             self.sessions.forget(target.inode().gfid(), kind, state);
@@ -520,13 +525,16 @@ impl Core {
     }
 
     /// The post-op. Returns the copies on which everything is noted, and those that are accused.
+    ///
+    /// # Errors
+    /// When a thin arbiter does not agree to what would be noted; then nothing is, and the dirty marks stay.
     async fn note(
         self: &Arc<Self>,
         kind: Kind,
         target: &Target,
         shared: &Shared,
         mut ledger: Ledger,
-    ) -> (ChildSet, ChildSet) {
+    ) -> FopResult<(ChildSet, ChildSet)> {
         // Marks only add up, and so they are right with or without the lock. But a brick that was away may have lost what it
         // had not brought to disk: its own dirty mark stays.
         let reach = shared.usable.and(self.snapshot().up);
@@ -536,13 +544,15 @@ impl Core {
         }
         let failed = ledger.failed();
         let absent = if ledger.done { self.all().minus(shared.locked) } else { ChildSet::EMPTY };
+        let accuse = Counters::of(kind, 1);
+        let agreement = self.ask_thin_arbiter(failed.union(absent), accuse).await?;
         let delta = |index: usize| {
             let missed = ledger.missed.get(index).copied().unwrap_or_default().union(absent);
             let clears = shared.dirty && !ledger.unclear && !failed.contains(index) && unbroken.contains(index);
             if missed.is_empty() && !clears {
                 return None;
             }
-            let pending = |other| if missed.contains(other) { Counters::of(kind, 1) } else { Counters::ZERO };
+            let pending = |other| if missed.contains(other) { accuse } else { Counters::ZERO };
             let dirty = if clears { Counters::of(kind, -1) } else { Counters::ZERO };
             Some(self.keys.delta(pending, Some(dirty)))
         };
@@ -550,7 +560,8 @@ impl Core {
         for error in replies.iter().filter_map(|(_, reply)| reply.as_ref().err()) {
             tracing::warn!(gfid = %target.inode().gfid(), "the changelog could not be written: {error}");
         }
-        (successes(&replies), failed.union(absent))
+        self.end_agreement(agreement)?;
+        Ok((successes(&replies), failed.union(absent)))
     }
 
     /// FSYNC before the changelog says that all is well. A copy that cannot do it, or that was away since it took a write,

@@ -13,7 +13,7 @@ use super::changelog::{Counters, Kind};
 use super::child_set::ChildSet;
 use super::core::{ARBITER, Call, Core, Replies, Reply, in_background, successes, with_own_locks};
 use super::entry_answer::{Answer, combine};
-use super::entry_verdict::{Facts, Marks, NameIndex, Verdict, judge};
+use super::entry_verdict::{Facts, Marks, NameIndex, Verdict, doubt, judge};
 use super::errors::final_error;
 use super::family::Snapshot;
 use super::lock::{Lockee, Locks};
@@ -112,7 +112,23 @@ impl<O: Operation> Transaction<O> {
         };
         let made = answer.as_ref().ok().filter(|_| !verdict.missed.is_empty());
         let made = made.and_then(|answer| self.operation.made(answer));
-        if verdict.answer_first {
+        let accusation = match &made {
+            Some(made) => new_entry::accusation(made.file_type(), core.options.granular_entry_heal),
+            None => Counters::of(Kind::Entry, 1),
+        };
+        // Where there is a thin arbiter nobody is accused, and nobody hears of success, without its word.
+        let agreement = match core.ask_thin_arbiter(verdict.missed, accusation).await {
+            Ok(agreement) => agreement,
+            Err(error) => {
+                let marks = doubt(&facts, verdict.success.unwrap_or_default());
+                // The application hears of a failure, whatever comes of this.
+                let _ = self.note_end(&context, &Verdict { marks, ..verdict }, None).await;
+                self.names.iter().for_each(|name| core.inode(&name.parent).set_stale());
+                reply.send(Err(error));
+                return locks.unlock_in_background();
+            }
+        };
+        if verdict.answer_first && agreement.is_none() {
             reply.send(answer);
             let _ = self.note_end(&in_background(&context), &verdict, made).await;
             self.distrust(verdict.missed.and(core.snapshot().up));
@@ -120,7 +136,8 @@ impl<O: Operation> Transaction<O> {
             let marked = self.note_end(&context, &verdict, made).await;
             // Who asked the copies meanwhile heard nothing of it.
             self.distrust(verdict.missed.and(core.snapshot().up));
-            reply.send(answer.and_then(|answer| marked.map(|()| answer)));
+            let agreed = core.end_agreement(agreement);
+            reply.send(answer.and_then(|answer| marked.and(agreed).map(|()| answer)));
         }
         locks.unlock_in_background();
     }
@@ -224,7 +241,7 @@ impl<O: Operation> Transaction<O> {
             }
         }
         match last_error {
-            Some(error) if !core.has_quorum(marked) => Err(error),
+            Some(error) if marked.is_empty() || !core.has_quorum(marked) => Err(error),
             _ => Ok(()),
         }
     }

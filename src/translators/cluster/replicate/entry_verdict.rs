@@ -85,10 +85,8 @@ pub fn judge(facts: &Facts) -> Verdict {
     }
     // Upstream counts copies that are not empty as successes. What one copy removed and two kept is still there.
     if succeeded.is_empty() || !facts.quorum.met(succeeded, facts.count) {
-        // With a note from before on the copies, it stays. Else it is made now: the copies may differ, and none is
-        // accused, for on the other side of a split network others may accuse ours.
-        let unnoted = facts.noted.is_none() && !fine.is_empty() && facts.quorum.is_on();
-        let marks = unnoted.then_some(Marks { on: fine, pending: None, dirty: 1, name: NameIndex::Add });
+        // Nobody is accused, for on the other side of a split network others may accuse ours.
+        let marks = doubt(facts, fine).filter(|_| facts.quorum.is_on());
         return Verdict { success: None, failed, marks, missed: ChildSet::EMPTY, answer_first: false };
     }
     let missed = all.minus(fine);
@@ -105,6 +103,13 @@ pub fn judge(facts: &Facts) -> Verdict {
         name,
     });
     Verdict { success: Some(succeeded), failed, marks, missed, answer_first: failed.is_empty() }
+}
+
+/// Marks that say that the copies may differ, and accuse none. A note from before on the copies stays instead; `fine` are
+/// the copies that may have done it.
+pub fn doubt(facts: &Facts, fine: ChildSet) -> Option<Marks> {
+    let unnoted = facts.noted.is_none() && !fine.is_empty();
+    unnoted.then_some(Marks { on: fine, pending: None, dirty: 1, name: NameIndex::Add })
 }
 
 /// True when all that were asked failed alike. A brick that went away (ENOTCONN) may or may not have done it.

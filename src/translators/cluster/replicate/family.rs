@@ -35,17 +35,20 @@ pub struct Family {
     /// Generation of each child's last real change.
     changed: Vec<u32>,
     snapshot: Snapshot,
+    /// What the thin arbiter is, in volumes that have one. It is waited for too, but serves nothing.
+    thin_arbiter: Option<Status>,
     /// Silent children count as down.
     waited_enough: bool,
 }
 
 impl Family {
-    /// `count` children of whom nothing is known.
-    pub fn new(count: usize) -> Self {
+    /// `count` children of whom nothing is known, and perhaps a thin arbiter.
+    pub fn new(count: usize, thin_arbiter: bool) -> Self {
         Family {
             statuses: vec![Status::Connecting; count],
             changed: vec![0; count],
             snapshot: Snapshot::default(),
+            thin_arbiter: thin_arbiter.then_some(Status::Connecting),
             waited_enough: false,
         }
     }
@@ -71,6 +74,11 @@ impl Family {
         }
     }
 
+    /// The thin arbiter said something.
+    pub fn heard_thin_arbiter(&mut self, status: Status) {
+        self.thin_arbiter = Some(status);
+    }
+
     /// Children that have not said anything yet are waited for no longer.
     pub fn stop_waiting(&mut self) {
         self.waited_enough = true;
@@ -90,7 +98,8 @@ impl Family {
 
     /// What the replicate itself is: `Connecting` until every child has spoken or was waited for long enough.
     pub fn overall(&self) -> Status {
-        let silent = self.statuses.contains(&Status::Connecting);
+        let mut all = self.statuses.iter().chain(&self.thin_arbiter);
+        let silent = all.any(|status| *status == Status::Connecting);
         if silent && !self.waited_enough {
             return Status::Connecting;
         }
@@ -113,7 +122,7 @@ mod tests {
 
     #[test]
     fn only_real_changes_count() {
-        let mut family = Family::new(3);
+        let mut family = Family::new(3, false);
         family.heard(0, down());
         assert_eq!(family.snapshot(), Snapshot::default());
         family.heard(0, Status::Up);
@@ -130,7 +139,7 @@ mod tests {
 
     #[test]
     fn nothing_is_announced_before_all_have_spoken() {
-        let mut family = Family::new(2);
+        let mut family = Family::new(2, false);
         assert_eq!(family.overall(), Status::Connecting);
         family.heard(0, Status::Up);
         assert_eq!(family.overall(), Status::Connecting);
@@ -138,7 +147,12 @@ mod tests {
         assert_eq!(family.overall(), Status::Up);
         family.heard(0, down());
         assert_eq!(family.overall(), down());
-        let mut silent = Family::new(2);
+        let mut witnessed = Family::new(1, true);
+        witnessed.heard(0, Status::Up);
+        assert_eq!(witnessed.overall(), Status::Connecting);
+        witnessed.heard_thin_arbiter(down());
+        assert_eq!(witnessed.overall(), Status::Up);
+        let mut silent = Family::new(2, false);
         silent.stop_waiting();
         assert!(matches!(silent.overall(), Status::Down(_)));
     }

@@ -86,6 +86,9 @@ impl Core {
         let answers = self.ask_for(context, loc, &request, asked.snapshot.up).await;
         if loc.gfid().is_root() {
             self.look_for_local_child(&loc.inode, successes(&answers));
+            if let Some(arbiter) = &self.thin_arbiter {
+                arbiter.prepare();
+            }
         }
         let judgement = judge_gfid(&answers, self.rules());
         let chosen = self.choose_answer(loc, &answers, judgement, asked)?;
@@ -146,7 +149,9 @@ impl Core {
             if let Some((_, any)) = found().next() {
                 let load = |child| self.load(child);
                 let index = self.policy().choose(readable.both(), &any.stat.gfid, any.stat.is_dir(), load);
-                chosen = index.map(|index| Chosen { index, with_content: verdict.accused.is_empty() });
+                // A copy that is alone may be stale, and not know it.
+                let with_content = verdict.accused.is_empty() && self.lone_copy(asked.snapshot.up).is_none();
+                chosen = index.map(|index| Chosen { index, with_content });
             }
         }
         let chosen = chosen.or_else(|| {

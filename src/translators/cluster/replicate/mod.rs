@@ -65,6 +65,10 @@ pub mod super_fast_hash;
 mod target;
 #[cfg(test)]
 mod testing;
+mod thin_arbiter;
+mod thin_arbiter_io;
+#[cfg(test)]
+mod thin_arbiter_tests;
 mod verdict;
 mod write_fops;
 mod xattr_merge;
@@ -88,6 +92,8 @@ use crate::{Context, Fd, FopResult, Inode, Loc, Translator};
 /// The live translator.
 pub struct Replicate {
     core: Arc<Core>,
+    /// The copies, and the thin arbiter if there is one.
+    children: Vec<Arc<dyn Translator>>,
 }
 
 impl Replicate {
@@ -104,19 +110,19 @@ impl Replicate {
             let text = format!("it has {} subvolumes; 2 to {MAX_CHILDREN} can be replicated", children.len());
             return Err(BuildError::refused(volume, text));
         }
-        let options = options::Options::read(&volume.options, children.len())?;
-        if options.thin_arbiter.is_some() {
-            return Err(BuildError::refused(
-                volume,
-                "thin arbiters are not supported; mount it with the GlusterFS client",
-            ));
+        let thin_arbiter = usize::from(volume.options.text("thin-arbiter").is_some_and(|text| !text.is_empty()));
+        let options = options::Options::read(&volume.options, children.len() - thin_arbiter)?;
+        if options.thin_arbiter.is_some() && children.len() != 3 {
+            let text =
+                format!("it has {} subvolumes; with a thin arbiter it must have two and the arbiter", children.len());
+            return Err(BuildError::refused(volume, text));
         }
         if !options.pending_ids.is_empty() && options.pending_ids.len() < children.len() {
             return Err(volume.options.refuse("afr-pending-xattr", "a list of one id for each subvolume").into());
         }
-        let core = Arc::new(Core::new(volume.name.clone(), children, options, environment.clock.clone()));
+        let core = Arc::new(Core::new(volume.name.clone(), children.clone(), options, environment.clock.clone()));
         status::watch(&core);
-        Ok(Arc::new(Replicate { core }))
+        Ok(Arc::new(Replicate { core, children }))
     }
 
     /// Heals an object as the self-heal daemon does, whatever the options of clients say.
@@ -139,7 +145,7 @@ impl Translator for Replicate {
     }
 
     fn children(&self) -> &[Arc<dyn Translator>] {
-        &self.core.children
+        &self.children
     }
 
     fn events(&self) -> &EventSource {
@@ -153,6 +159,9 @@ impl Translator for Replicate {
         out("event-generation", &snapshot.generation);
         out("open-sessions", &self.core.sessions.len());
         out("quorum-met", &self.core.has_quorum(snapshot.up));
+        if let Some(arbiter) = &self.core.thin_arbiter {
+            out("thin-arbiter-up", &arbiter.is_up());
+        }
     }
 
     async fn drain(&self) {

@@ -54,6 +54,10 @@ impl Core {
     ) -> FopResult<T> {
         let snapshot = self.snapshot();
         self.check_quorum(snapshot, read.step)?;
+        if let Some(index) = self.lone_copy(snapshot.up) {
+            self.check_lone_copy(context, target, index, read.step).await?;
+            return self.call(index, &call).await;
+        }
         let state = self.inode(target.inode());
         let candidates = self.known(&state, snapshot).map_or(ChildSet::EMPTY, |known| known.both().and(snapshot.up));
         let mut tried = ChildSet::EMPTY;
@@ -67,6 +71,10 @@ impl Core {
             tried.insert(index);
         }
         let refreshed = self.ask_copies_for(context, target, read.kind, read.attributes, snapshot).await?;
+        if let Some(index) = self.lone_copy(refreshed.answered()) {
+            self.check_lone_copy(context, target, index, read.step).await?;
+            return self.call(index, &call).await;
+        }
         let Some(mut untried) = refreshed.usable(target, read.kind, read.attributes) else {
             let chosen = *state.split_brain_choice.lock().unwrap_or_else(PoisonError::into_inner);
             return match chosen.or_else(|| self.favorite(refreshed.stats())) {

@@ -174,6 +174,11 @@ impl Refreshed {
         usable(&self.readable, kind, is_dir, attributes, self.up)
     }
 
+    /// The copies that answered.
+    pub(super) fn answered(&self) -> ChildSet {
+        successes(&self.replies)
+    }
+
     /// The attributes of the copies that answered, in their order.
     pub(super) fn stats(&self) -> impl Iterator<Item = &Iatt> {
         self.replies.iter().filter_map(|(_, reply)| reply.as_ref().ok()).map(|reply| &reply.stat)

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::changelog::Kind;
 use super::core::Core;
+use super::thin_arbiter_io::NOTIFY;
 use crate::event::{Event, Status};
 use crate::task;
 
@@ -17,6 +18,14 @@ pub(super) fn watch(core: &Arc<Core>) {
     for (index, child) in core.children.iter().enumerate() {
         let above = Arc::downgrade(core);
         child.events().subscribe(move |event| heard(&above, index, event));
+    }
+    if let Some(arbiter) = &core.thin_arbiter {
+        let above = Arc::downgrade(core);
+        arbiter.child().events().subscribe(move |event| heard_thin_arbiter(&above, event));
+        let status = arbiter.child().events().status();
+        if status != Status::Connecting {
+            thin_arbiter_changed(core, status);
+        }
     }
     // A child may have spoken before anybody listened.
     for (index, child) in core.children.iter().enumerate() {
@@ -47,6 +56,23 @@ fn heard(above: &Weak<Core>, index: usize, event: &Event) {
         },
         other => core.events.announce(other),
     }
+}
+
+fn heard_thin_arbiter(above: &Weak<Core>, event: &Event) {
+    let Some(core) = above.upgrade() else { return };
+    match (event, &core.thin_arbiter) {
+        (Event::Status(status), _) => thin_arbiter_changed(&core, status.clone()),
+        (Event::InodelkContention { domain, .. }, Some(arbiter)) if **domain == *NOTIFY => arbiter.contended(),
+        _ => {}
+    }
+}
+
+fn thin_arbiter_changed(core: &Arc<Core>, status: Status) {
+    if let Some(arbiter) = &core.thin_arbiter {
+        arbiter.connected(status == Status::Up);
+    }
+    core.with_family(|family| family.heard_thin_arbiter(status));
+    announce(core);
 }
 
 fn changed(core: &Arc<Core>, index: usize, status: Status) {
