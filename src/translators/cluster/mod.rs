@@ -4,7 +4,6 @@ pub mod distribute;
 mod join_all;
 #[cfg(test)]
 mod nested_tests;
-#[allow(unused, dead_code, reason = "its parts come one after the other")]
 pub mod replicate;
 #[cfg(test)]
 mod rounds;

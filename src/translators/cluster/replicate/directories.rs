@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rgfs_protocol::{Dict, Errno, Iatt};
+use rgfs_protocol::{Dict, Iatt};
 
 use super::core::{Call, Core, successes};
 use super::errors::final_error;
@@ -108,7 +108,6 @@ impl Core {
         datasync: bool,
         xdata: Dict,
     ) -> FopResult<Dict> {
-        self.check_fd(fd, "fsyncdir")?;
         let asked = self.up("fsyncdir")?;
         let replies = self.ask(asked, |_, child| child.fsyncdir(context, fd, datasync, xdata.clone())).await;
         self.any(replies, "fsyncdir")

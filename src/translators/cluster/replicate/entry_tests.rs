@@ -230,7 +230,7 @@ fn errors_that_all_share_leave_nothing() {
         assert_eq!((sent.len(), replica.leftovers().len()), (3, 0), "{sent:#?}");
         // With one brick down the note from before goes away again.
         replica.cluster.kill_brick(1);
-        [0, 2].map(|brick| replica.cluster.fail_next(brick, "MKDIR", errno));
+        [0, 2].iter().for_each(|brick| replica.cluster.fail_next(*brick, "MKDIR", errno));
         assert_eq!(replica.mkdir(0, "d", 1).unwrap_err().errno, errno);
         let sent = replica.sent();
         assert_eq!(sent[3], "XATTROP 0,2 / {dirty[0,0,-1] …0}", "{sent:#?}");

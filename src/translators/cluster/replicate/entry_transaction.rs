@@ -130,7 +130,9 @@ impl<O: Operation> Transaction<O> {
         };
         if verdict.answer_first && agreement.is_none() {
             reply.send(answer);
-            let _ = self.note_end(&in_background(&context), &verdict, made).await;
+            if let Err(error) = self.note_end(&in_background(&context), &verdict, made).await {
+                tracing::warn!("after the answer: {error}");
+            }
             self.distrust(verdict.missed.and(core.snapshot().up));
         } else {
             let marked = self.note_end(&context, &verdict, made).await;

@@ -27,7 +27,6 @@ impl Core {
 
     /// The delayed changelog of this fd is written, and the owner's posix locks are dropped, wherever they are held.
     pub(super) async fn flush(self: &Arc<Self>, context: &Context, fd: &Arc<Fd>, xdata: Dict) -> FopResult<Dict> {
-        self.check_fd(fd, "flush")?;
         self.flush_session(fd);
         let asked = self.up("flush")?;
         let replies = self.ask(asked, |_, child| child.flush(context, fd, xdata.clone())).await;
@@ -70,14 +69,6 @@ impl Core {
     pub(super) fn up(&self, step: &'static str) -> FopResult<ChildSet> {
         let up = self.snapshot().up;
         if up.is_empty() { Err(self.no_quorum(up, step)) } else { Ok(up) }
-    }
-
-    /// Refuses an fd whose locks were lost.
-    pub(super) fn check_fd(&self, fd: &Fd, step: &'static str) -> FopResult<()> {
-        match self.fd(fd).is_bad() {
-            true => Err(self.error(Errno::EBADF, step).with_detail("locks of this file were lost; open it again")),
-            false => Ok(()),
-        }
     }
 
     /// The first success, or else the error that tells most.

@@ -1,6 +1,6 @@
 //! What a replicate remembers of an open file or directory (`afr_fd_ctx_t`): on which children it is open.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use super::child_set::ChildSet;
 
@@ -8,15 +8,13 @@ use super::child_set::ChildSet;
 pub(super) struct FdState {
     /// Low half: children on which it is open; high half: children on which it is being opened.
     opened: AtomicU32,
-    /// Locks of the application were lost: the fd fails from now on.
-    bad: AtomicBool,
     /// The child that lists this directory: cookies mean nothing to another. `usize::MAX` for none.
     lister: AtomicUsize,
 }
 
 impl Default for FdState {
     fn default() -> Self {
-        FdState { opened: AtomicU32::new(0), bad: AtomicBool::new(false), lister: AtomicUsize::new(usize::MAX) }
+        FdState { opened: AtomicU32::new(0), lister: AtomicUsize::new(usize::MAX) }
     }
 }
 
@@ -48,16 +46,6 @@ impl FdState {
     pub(super) fn late_open_ended(&self, claimed: ChildSet, opened: ChildSet) {
         let end = |word: u32| Some(word & !(u32::from(claimed.0) << 16) | u32::from(opened.0));
         let _ = self.opened.fetch_update(Ordering::AcqRel, Ordering::Acquire, end);
-    }
-
-    /// The fd fails from now on.
-    pub(super) fn set_bad(&self) {
-        self.bad.store(true, Ordering::Release);
-    }
-
-    /// True when the fd must fail.
-    pub(super) fn is_bad(&self) -> bool {
-        self.bad.load(Ordering::Acquire)
     }
 
     /// The child that lists this directory.

@@ -255,11 +255,6 @@ impl Locks {
         self.children().and(self.core.unchanged_since(self.generation))
     }
 
-    /// Who asked, with the owner of these locks.
-    pub(super) fn context(&self) -> &Context {
-        &self.context
-    }
-
     /// Gives all locks back, and waits for the answers.
     pub(super) async fn unlock(mut self) {
         self.give_back().await;

@@ -9,7 +9,7 @@ use super::lock::{Lockee, Locks};
 use super::target::Target;
 use super::testing::{REPLICA_3, Replica, program, root};
 use crate::simulation::Verdict;
-use crate::{FopResult, Translator};
+use crate::FopResult;
 
 impl Replica {
     fn lock(&self, client: usize) -> FopResult<Locks> {
@@ -133,7 +133,7 @@ fn of_several_healers_the_one_with_most_children_waits() {
     assert_eq!((locks.children(), replica.sent().len()), (ChildSet::all(3), 5));
     drop(locks);
     replica.forget();
-    [0, 1].map(|brick| replica.cluster.fail_next(brick, "INODELK", Errno::EAGAIN));
+    [0, 1].iter().for_each(|brick| replica.cluster.fail_next(*brick, "INODELK", Errno::EAGAIN));
     let locks = replica.lock_for_heal(0, true);
     assert_eq!((locks.children(), replica.sent().len()), (ChildSet::one(2), 1));
     drop(locks);

@@ -23,12 +23,9 @@ impl Core {
     }
 
     /// [`Core::metadata`] of an open file, which is opened where it is not yet.
-    fn metadata_of_fd(self: &Arc<Self>, context: &Context, fd: &Arc<Fd>, step: &'static str) -> FopResult<Change> {
-        if self.fd(fd).is_bad() {
-            return Err(self.error(Errno::EBADF, step).with_detail("its locks were lost with a brick"));
-        }
+    fn metadata_of_fd(self: &Arc<Self>, context: &Context, fd: &Arc<Fd>, step: &'static str) -> Change {
         self.open_late(fd, self.snapshot().up);
-        Ok(self.metadata(context, Target::Fd(fd.clone()), step))
+        self.metadata(context, Target::Fd(fd.clone()), step)
     }
 
     /// Refuses names that only transactions may change: who could set them could make a copy look good.
@@ -64,7 +61,7 @@ impl Core {
         valid: u32,
         xdata: Dict,
     ) -> FopResult<PrePostReply> {
-        let change = self.metadata_of_fd(context, fd, "FSETATTR")?;
+        let change = self.metadata_of_fd(context, fd, "FSETATTR");
         let arguments = (context.clone(), fd.clone(), *stat, valid, xdata);
         self.change(change, arguments, |(context, fd, stat, valid, xdata), _, child| {
             child.fsetattr(context, fd, stat, *valid, xdata.clone())
@@ -110,7 +107,7 @@ impl Core {
         if let Some(done) = self.virtual_setxattr(context, &target, &dict).await {
             return done;
         }
-        let change = self.metadata_of_fd(context, fd, "FSETXATTR")?;
+        let change = self.metadata_of_fd(context, fd, "FSETXATTR");
         let arguments = (context.clone(), fd.clone(), dict, flags, xdata);
         self.change(change, arguments, |(context, fd, dict, flags, xdata), _, child| {
             child.fsetxattr(context, fd, dict.clone(), *flags, xdata.clone())
@@ -142,7 +139,7 @@ impl Core {
         xdata: Dict,
     ) -> FopResult<Dict> {
         self.check_name(name.as_bytes(), "FREMOVEXATTR")?;
-        let change = self.metadata_of_fd(context, fd, "FREMOVEXATTR")?;
+        let change = self.metadata_of_fd(context, fd, "FREMOVEXATTR");
         let arguments = (context.clone(), fd.clone(), name.to_owned(), xdata);
         self.change(change, arguments, |(context, fd, name, xdata), _, child| {
             child.fremovexattr(context, fd, name, xdata.clone())
@@ -174,7 +171,7 @@ impl Core {
         dict: Dict,
         xdata: Dict,
     ) -> FopResult<XattrReply> {
-        let change = self.metadata_of_fd(context, fd, "FXATTROP")?;
+        let change = self.metadata_of_fd(context, fd, "FXATTROP");
         let arguments = (context.clone(), fd.clone(), flags, dict, xdata);
         self.change(change, arguments, |(context, fd, flags, dict, xdata), _, child| {
             child.fxattrop(context, fd, *flags, dict.clone(), xdata.clone())

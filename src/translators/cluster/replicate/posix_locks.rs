@@ -44,14 +44,12 @@ impl Core {
                 .await
             }
             (LkCmd::GetLk, _) => {
-                self.check_fd(fd, "lk")?;
                 let asked = self.up("lk")?;
                 let replies =
                     self.ask(asked, |_, child| child.lk(context, fd, cmd, flock.clone(), xdata.clone())).await;
                 self.conflict(replies)
             }
             (LkCmd::SetLk, _) => {
-                self.check_fd(fd, "lk")?;
                 let (core, context, fd) = (self.clone(), context.clone(), fd.clone());
                 // It does not wait, so it need not be cancelled: nobody would note a grant that comes too late.
                 to_the_end(self, "lk", |reply| async move {
@@ -59,10 +57,7 @@ impl Core {
                 })
                 .await
             }
-            (LkCmd::SetLkW, _) => {
-                self.check_fd(fd, "lk")?;
-                self.lock_in_turn(context, fd, cmd, flock, xdata).await
-            }
+            (LkCmd::SetLkW, _) => self.lock_in_turn(context, fd, cmd, flock, xdata).await,
             _ => Err(self.error(Errno::EOPNOTSUPP, "lk").with_detail("this lock command is for bricks only")),
         }
     }

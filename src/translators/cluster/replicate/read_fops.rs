@@ -20,7 +20,7 @@ impl Core {
 
     pub(super) async fn fstat(self: &Arc<Self>, context: &Context, fd: &Arc<Fd>, xdata: Dict) -> FopResult<StatReply> {
         let read = Read { attributes: true, ..Read::data("fstat") };
-        let target = self.open_file(fd, read.step)?;
+        let target = self.open_file(fd);
         self.read(context, &target, read, |_, child| child.fstat(context, fd, xdata.clone())).await
     }
 
@@ -58,7 +58,7 @@ impl Core {
         xdata: Dict,
     ) -> FopResult<ReadReply> {
         let read = Read::data("readv");
-        let target = self.open_file(fd, read.step)?;
+        let target = self.open_file(fd);
         self.read(context, &target, read, |_, child| child.readv(context, fd, size, offset, flags, xdata.clone())).await
     }
 
@@ -72,7 +72,7 @@ impl Core {
     ) -> FopResult<SeekReply> {
         // There is nothing of that sort after the offset.
         let read = Read { is_final: |errno| errno == Errno::ENXIO, ..Read::data("seek") };
-        let target = self.open_file(fd, read.step)?;
+        let target = self.open_file(fd);
         self.read(context, &target, read, |_, child| child.seek(context, fd, offset, what, xdata.clone())).await
     }
 
@@ -85,24 +85,18 @@ impl Core {
         xdata: Dict,
     ) -> FopResult<RchecksumReply> {
         let read = Read::data("rchecksum");
-        let target = self.open_file(fd, read.step)?;
+        let target = self.open_file(fd);
         self.read(context, &target, read, |_, child| child.rchecksum(context, fd, offset, len, xdata.clone())).await
     }
 
     /// The target of a read of an open file. Where a child came up since it was opened, it is opened there in the
     /// background.
-    ///
-    /// # Errors
-    /// EBADF when locks of the application on it were lost.
-    pub(super) fn open_file(self: &Arc<Self>, fd: &Arc<Fd>, step: &'static str) -> FopResult<Target> {
+    pub(super) fn open_file(self: &Arc<Self>, fd: &Arc<Fd>) -> Target {
         let state = self.fd(fd);
-        if state.is_bad() {
-            return Err(self.error(Errno::EBADF, step).with_detail("locks of this open file were lost; open it again"));
-        }
         let up = self.snapshot().up;
         if !up.minus(state.opened()).is_empty() {
             self.open_late(fd, up);
         }
-        Ok(Target::Fd(fd.clone()))
+        Target::Fd(fd.clone())
     }
 }

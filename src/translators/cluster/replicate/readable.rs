@@ -9,10 +9,9 @@ use smallvec::SmallVec;
 
 use super::changelog::{Counters, Keys, Kind};
 use super::child_set::ChildSet;
-use super::core::{ARBITER, Core, Replies};
+use super::core::ARBITER;
 use super::inode_state::Readable;
 use super::requests::INODELK_COUNT;
-use crate::reply::XattrReply;
 
 /// The brick found its copy to be damaged (`GLUSTERFS_BAD_INODE`).
 const BAD_INODE: &str = "glusterfs.bad-inode";
@@ -142,14 +141,6 @@ pub(super) fn usable(
     }
     let chosen = readable.of(kind);
     Some(if chosen.is_empty() { up } else { chosen })
-}
-
-/// The copies that are good for writes of a kind, by the answers of the pre-op (`afr_write_subvol_set`). One that did not
-/// answer is good unless another accuses it. Sizes do not count: the lock is ours, but others may have been cut off.
-pub(super) fn good_copies(core: &Core, kind: Kind, is_dir: bool, replies: &Replies<XattrReply>) -> ChildSet {
-    let kind = if kind == Kind::Data && is_dir { Kind::Entry } else { kind };
-    let marks = replies.iter().filter_map(|(_, reply)| reply.as_ref().ok()).map(|reply| core.keys.read(&reply.dict));
-    marks.fold(core.data_children(), |good, marks| good.minus(marks.accused(kind)))
 }
 
 #[cfg(test)]

@@ -26,23 +26,10 @@ pub(super) struct Refreshed {
 }
 
 impl Core {
-    /// Asks the copies, and remembers which are good.
-    ///
-    /// # Errors
-    /// When fewer answer well than the quorum needs: what most of them said.
-    pub(super) async fn refresh(
-        self: &Arc<Self>,
-        context: &Context,
-        target: &Target,
-        snapshot: Snapshot,
-    ) -> FopResult<Readable> {
-        self.ask_copies(context, target, snapshot).await.map(|refreshed| refreshed.readable)
-    }
-
     /// The copies that an operation of a kind may use: by what is remembered, else by what the copies say.
     ///
     /// # Errors
-    /// EIO when none is good (split-brain), and the errors of [`Core::refresh`].
+    /// EIO when none is good (split-brain), and what most copies said when fewer answer well than the quorum needs.
     pub(super) async fn readable_for(
         self: &Arc<Self>,
         context: &Context,
@@ -85,7 +72,7 @@ impl Core {
         Ok(refreshed)
     }
 
-    /// [`Core::refresh`], with all that was said.
+    /// Asks the copies, and remembers which are good.
     pub(super) async fn ask_copies(
         self: &Arc<Self>,
         context: &Context,

@@ -288,11 +288,6 @@ impl<W, L> Session<W, L> {
         !self.owners.is_empty()
     }
 
-    /// True when the lock is held and changes may come in.
-    pub(super) fn is_open(&self) -> bool {
-        self.phase == Phase::Open && !self.ending
-    }
-
     /// True when nothing is held or about to be.
     pub(super) fn is_idle(&self) -> bool {
         self.phase == Phase::Idle

@@ -39,13 +39,9 @@ struct OnFd {
 }
 
 impl Core {
-    /// Readies an fd for a change: fails one whose locks are lost, and opens it where it is not yet.
-    fn writable(self: &Arc<Self>, fd: &Arc<Fd>, step: &'static str) -> FopResult<()> {
-        if self.fd(fd).is_bad() {
-            return Err(self.error(Errno::EBADF, step).with_detail("its locks were lost with a brick"));
-        }
+    /// Readies an fd for a change: opens it where it is not yet.
+    fn make_ready(self: &Arc<Self>, fd: &Arc<Fd>) {
         self.open_late(fd, self.snapshot().up);
-        Ok(())
     }
 
     fn on_fd(&self, context: &Context, fd: &Arc<Fd>, range: Range, step: &'static str) -> Change {
@@ -63,7 +59,7 @@ impl Core {
         flags: u32,
         xdata: Dict,
     ) -> FopResult<WriteReply> {
-        self.writable(fd, "WRITE")?;
+        self.make_ready(fd);
         let size = data.iter().map(Bytes::len).sum::<usize>();
         let all_flags = fd.flags | flags.cast_signed();
         // The brick puts it where the file ends then, wherever that is.
@@ -121,7 +117,7 @@ impl Core {
         offset: u64,
         xdata: Dict,
     ) -> FopResult<PrePostReply> {
-        self.writable(fd, "FTRUNCATE")?;
+        self.make_ready(fd);
         let change = self.on_fd(context, fd, Range::new(offset, 0), "FTRUNCATE");
         self.change(change, arguments(context, fd, offset, 0, false, xdata), |on, _, child| {
             child.ftruncate(&on.context, &on.fd, on.offset, on.xdata.clone())
@@ -138,7 +134,7 @@ impl Core {
         len: u64,
         xdata: Dict,
     ) -> FopResult<PrePostReply> {
-        self.writable(fd, "FALLOCATE")?;
+        self.make_ready(fd);
         let change = self.on_fd(context, fd, Range::new(offset, 0), "FALLOCATE");
         self.change(change, arguments(context, fd, offset, len, keep_size, xdata), |on, _, child| {
             child.fallocate(&on.context, &on.fd, on.flag, on.offset, on.len, on.xdata.clone())
@@ -154,7 +150,7 @@ impl Core {
         len: u64,
         xdata: Dict,
     ) -> FopResult<PrePostReply> {
-        self.writable(fd, "DISCARD")?;
+        self.make_ready(fd);
         let change = self.on_fd(context, fd, Range::new(offset, 0), "DISCARD");
         self.change(change, arguments(context, fd, offset, len, false, xdata), |on, _, child| {
             child.discard(&on.context, &on.fd, on.offset, on.len, on.xdata.clone())
@@ -170,7 +166,7 @@ impl Core {
         len: u64,
         xdata: Dict,
     ) -> FopResult<PrePostReply> {
-        self.writable(fd, "ZEROFILL")?;
+        self.make_ready(fd);
         let change = self.on_fd(context, fd, Range::new(offset, len), "ZEROFILL");
         self.change(change, arguments(context, fd, offset, len, false, xdata), |on, _, child| {
             child.zerofill(&on.context, &on.fd, on.offset, on.len, on.xdata.clone())
@@ -190,7 +186,7 @@ impl Core {
         datasync: bool,
         xdata: Dict,
     ) -> FopResult<PrePostReply> {
-        self.writable(fd, "FSYNC")?;
+        self.make_ready(fd);
         let last = xdata.int(requests::LAST_FSYNC).is_some_and(|last| last != 0);
         let name = Value::str(&self.name);
         let xdata = xdata.with(requests::INODELK_DOMAIN_COUNT, name);

@@ -59,7 +59,7 @@ impl Core {
         name: Option<&str>,
         xdata: Dict,
     ) -> FopResult<XattrReply> {
-        let target = self.open_file(fd, "fgetxattr")?;
+        let target = self.open_file(fd);
         self.read_xattr(context, Object::Fd(fd), &target, name, xdata).await
     }
 
