@@ -8,8 +8,8 @@ use super::core::with_own_locks;
 use super::lock::{Lockee, Locks};
 use super::target::Target;
 use super::testing::{REPLICA_3, Replica, program, root};
-use crate::simulation::Verdict;
 use crate::FopResult;
+use crate::simulation::Verdict;
 
 impl Replica {
     fn lock(&self, client: usize) -> FopResult<Locks> {
