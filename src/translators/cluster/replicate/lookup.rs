@@ -13,7 +13,7 @@ use super::errors::final_error;
 use super::family::Snapshot;
 use super::inode_state::Behind;
 use super::lookup_choice::{
-    Answers, Judgement, Rules, judge_gfid, judge_name, needs_name_heal, parent_source, without_good_copy,
+    Answers, Judgement, Rules, is_changing, judge_gfid, judge_name, needs_name_heal, parent_source, without_good_copy,
 };
 use super::private::is_private;
 use super::quota_size::{self, QUOTA_SIZE};
@@ -24,6 +24,8 @@ use crate::{Context, FopResult, Inode, Loc};
 
 /// Content of a small file, told along.
 const CONTENT: &str = "glusterfs.content";
+/// How often the lock of a name is waited for while others go on changing what it names.
+const PATIENCE: u32 = 16;
 
 impl Core {
     pub(super) async fn lookup(
@@ -55,13 +57,19 @@ impl Core {
         let mut answers = self.ask_for(context, loc, &request, asked.snapshot.up).await;
         let directory = self.inode(parent).readable();
         let good_parents = directory.map_or(ChildSet::EMPTY, |readable| readable.data);
-        if needs_name_heal(&answers, good_parents, self.rules()) {
-            match self.heal_name(context, loc, gfid, &request).await {
+        let mut patience = PATIENCE;
+        while patience > 0 && needs_name_heal(&answers, good_parents, self.rules()) {
+            patience -= 1;
+            match self.heal_name(context, loc, gfid.clone(), &request).await {
                 Err(error) if error.errno == Errno::EIO => return Err(error),
                 Err(error) => tracing::debug!(%error, "a name is looked up again without heal"),
                 Ok(()) => {}
             }
-            answers = self.ask_for(context, loc, &request, asked.snapshot.up).await;
+            let before = std::mem::replace(&mut answers, self.ask_for(context, loc, &request, asked.snapshot.up).await);
+            // The next change may be under way already. What stays as it was, after the lock was waited for, will stay.
+            if !is_changing(&before, &answers) {
+                break;
+            }
         }
         if self.options.metadata_heal && self.heal_silent_difference(&answers).await {
             answers = self.ask_for(context, loc, &request, asked.snapshot.up).await;

@@ -57,6 +57,15 @@ pub(super) fn needs_name_heal(answers: &Answers, good_parents: ChildSet, rules: 
         && (!rules.quorum.is_on() || other_failure || missing_where_it_should_be || !rules.enough(successes(answers)))
 }
 
+/// True when a name was something else before, or somebody is about to change it.
+pub(super) fn is_changing(before: &Answers, now: &Answers) -> bool {
+    let object = |(index, answer): &(usize, FopResult<LookupReply>)| match answer {
+        Ok(reply) => (*index, Ok(reply.stat.gfid)),
+        Err(error) => (*index, Err(error.errno)),
+    };
+    !before.iter().map(object).eq(now.iter().map(object)) || now.iter().any(|(_, answer)| is_locked(answer))
+}
+
 /// What the answers say about a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Judgement {

@@ -54,6 +54,8 @@ mod read_fops;
 mod read_tests;
 pub mod readable;
 mod refresh;
+#[cfg(test)]
+mod rename_tests;
 mod requests;
 mod session;
 #[cfg(test)]
