@@ -1,4 +1,6 @@
-//! A name that another client renames over, again and again, is there all the time.
+//! What is there is there all the time: while another client renames over it, and while a brick comes and goes.
+
+use std::time::Duration;
 
 use rgfs_protocol::{Dict, FileType, Gfid, Value};
 
@@ -13,10 +15,10 @@ fn a_name_is_found_while_it_is_renamed_over() {
     for seed in 0..60 {
         let cluster = Cluster::random(seed, REPLICA_3, 2);
         let clients = mounts(&cluster, &[]);
-        cluster.run_for(std::time::Duration::from_secs(1));
+        cluster.run_for(Duration::from_secs(1));
         if seed % 2 == 1 {
             cluster.kill_brick((seed % 3) as usize);
-            cluster.run_for(std::time::Duration::from_secs(1));
+            cluster.run_for(Duration::from_secs(1));
         }
         let writer = clients[1].clone();
         let rename = move |number: u8| {
@@ -47,5 +49,47 @@ fn a_name_is_found_while_it_is_renamed_over() {
             looks += 1;
         }
         assert!(failures.is_empty(), "seed {seed}: {} of {looks}: {}", failures.len(), failures[0]);
+    }
+}
+
+#[test]
+fn a_brick_that_comes_and_goes_fails_no_read() {
+    for seed in 0..20 {
+        let cluster = Cluster::random(seed, REPLICA_3, 1);
+        let clients = mounts(&cluster, &[]);
+        cluster.run_for(Duration::from_secs(1));
+        let (top, brick) = (clients[0].clone(), (seed % 3) as usize);
+        let place = Loc::entry(root(), "f", Inode::fresh());
+        let fd = Fd::new(place.inode.clone(), FLAGS, 1);
+        let xdata = Dict::empty().with("gfid-req", Value::Gfuuid(Gfid([9; 16])));
+        cluster.block_on(top.create(&program(0), &place, FLAGS, 0o644, 0, &fd, xdata)).unwrap();
+        place.inode.identify(Gfid([9; 16]), FileType::Regular);
+        let mut busy = cluster.spawn(async move {
+            let mut errors = Vec::new();
+            for _ in 0..400 {
+                let context = program(0);
+                let inode = Loc::inode(place.inode.clone());
+                let found = top.lookup(&context, &place, Dict::NULL).await.map(|_| ());
+                let seen = top.stat(&context, &inode, Dict::NULL).await.map(|_| ());
+                let other = Fd::new(inode.inode.clone(), libc::O_RDONLY, 1);
+                let opened = top.open(&context, &inode, libc::O_RDONLY, &other, Dict::NULL).await.map(|_| ());
+                let read = top.readv(&context, &other, 10, 0, 0, Dict::NULL).await.map(|_| ());
+                let held = top.fstat(&context, &fd, Dict::NULL).await.map(|_| ());
+                errors.extend([found, seen, opened, read, held].into_iter().filter_map(Result::err));
+            }
+            errors
+        });
+        let errors = loop {
+            cluster.run_for(Duration::from_millis(3 + seed));
+            match cluster.is_running(brick) {
+                true => cluster.kill_brick(brick),
+                false => cluster.restart_brick(brick),
+            }
+            if let Some(errors) = busy.result() {
+                break errors;
+            }
+            cluster.run_for(Duration::from_millis(600));
+        };
+        assert!(errors.is_empty(), "seed {seed}: {}: {}", errors.len(), errors[0]);
     }
 }
