@@ -82,7 +82,13 @@ impl Core {
                 None => Err(self.split_brain(&refreshed)),
             };
         };
-        let mut next = self.choose(target, untried).filter(|index| !tried.contains(*index));
+        // A copy whose content is good may have missed attributes, and the other way round.
+        let good = refreshed.good().and(untried);
+        if read.attributes && !good.is_empty() {
+            untried = good;
+        }
+        let first = if good.is_empty() { untried } else { good };
+        let mut next = self.choose(target, first).filter(|index| !tried.contains(*index));
         untried = untried.minus(tried);
         while let Some(index) = next.or_else(|| untried.first()) {
             next = None;

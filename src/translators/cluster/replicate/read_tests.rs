@@ -252,3 +252,19 @@ fn what_belongs_to_replicate_is_hidden() {
         volume.getxattr(Some("trusted.glusterfs.pathinfo")).unwrap().bytes("trusted.glusterfs.pathinfo").unwrap();
     assert!(path.starts_with(b"(<REPLICATE:test> <POSIX(/brick0):host0:"), "{path:?}");
 }
+
+#[test]
+fn attributes_are_not_told_by_a_copy_whose_content_alone_is_good() {
+    let volume = Volume::new(REPLICA_3, FIRST);
+    volume.cluster.tamper(0, "/f", |object| object.stat.uid = 9);
+    for brick in [1, 2] {
+        let missed_attributes = [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+        volume.cluster.put_xattr(brick, "/f", "trusted.afr.v-client-0", Some(&missed_attributes));
+    }
+    // Twice: by what the copies say just then, and by what is remembered.
+    for _ in 0..2 {
+        let (context, loc) = (program(), Loc::inode(file()));
+        let reply = volume.cluster.block_on(volume.top.stat(&context, &loc, Dict::NULL)).unwrap();
+        assert_eq!(reply.stat.uid, 0);
+    }
+}

@@ -166,6 +166,11 @@ impl Refreshed {
         successes(&self.replies)
     }
 
+    /// The copies that are good for everything.
+    pub(super) fn good(&self) -> ChildSet {
+        self.readable.both()
+    }
+
     /// The attributes of the copies that answered, in their order.
     pub(super) fn stats(&self) -> impl Iterator<Item = &Iatt> {
         self.replies.iter().filter_map(|(_, reply)| reply.as_ref().ok()).map(|reply| &reply.stat)
