@@ -140,6 +140,14 @@ impl Keys {
         dict
     }
 
+    /// The argument of an XATTROP that accuses nobody and only says that something was begun. No pending key is in it, not
+    /// even with zeros: the index would forget the file if all that it sees were zero.
+    pub fn only_dirty(&self, dirty: Counters) -> Dict {
+        let mut dict = Dict::empty();
+        dict.push(self.dirty.clone(), Value::Ptr(Bytes::copy_from_slice(&dirty.to_bytes())));
+        dict
+    }
+
     /// The changelog in the answer of a LOOKUP, FSTAT or XATTROP.
     pub fn read(&self, answer: &Dict) -> Marks {
         let mut marks =

@@ -455,7 +455,10 @@ impl Core {
                     session.ledger.note_done(outcome.done, failed);
                     session.behind = session.behind.union(failed);
                 }
-                Verdict::Unclear => session.ledger.unclear = true,
+                Verdict::Unclear => {
+                    session.ledger.unclear = true;
+                    session.ledger.half_done = session.ledger.half_done.union(outcome.done);
+                }
                 Verdict::Refused => {}
             }
             session.ledger.unstable |= !change.stable && !outcome.appended && !outcome.done.is_empty();
@@ -535,25 +538,32 @@ impl Core {
         shared: &Shared,
         mut ledger: Ledger,
     ) -> FopResult<(ChildSet, ChildSet)> {
-        // Marks only add up, and so they are right with or without the lock. But a brick that was away may have lost what it
-        // had not brought to disk: its own dirty mark stays.
-        let reach = shared.usable.and(self.snapshot().up);
-        let unbroken = self.unchanged_since(shared.generation);
+        // Where the lock was lost somebody else may have it, and count on what the marks said until now.
+        let reach = shared.usable.and(self.snapshot().up).and(self.unchanged_since(shared.generation));
         if ledger.unstable && shared.dirty && self.options.ensure_durability && !ledger.unclear {
-            self.make_durable(target, shared, reach.and(unbroken), &mut ledger).await;
+            self.make_durable(target, shared, reach, &mut ledger).await;
+        }
+        let absent = if ledger.done { self.all().minus(shared.locked) } else { ChildSet::EMPTY };
+        let accused = ledger.failed().union(absent);
+        if !accused.is_empty() && !self.has_quorum(reach) {
+            // Elsewhere another client may see just the other copies, and accuse ours. Then nobody would be good.
+            ledger.give_up();
         }
         let failed = ledger.failed();
-        let absent = if ledger.done { self.all().minus(shared.locked) } else { ChildSet::EMPTY };
+        let absent = if ledger.done { absent } else { ChildSet::EMPTY };
         let accuse = Counters::of(kind, 1);
         let agreement = self.ask_thin_arbiter(failed.union(absent), accuse).await?;
         let delta = |index: usize| {
             let missed = ledger.missed.get(index).copied().unwrap_or_default().union(absent);
-            let clears = shared.dirty && !ledger.unclear && !failed.contains(index) && unbroken.contains(index);
+            let clears = shared.dirty && !ledger.unclear && !failed.contains(index);
+            // Changes of attributes begin without a mark. One that few copies did is marked now: nobody is accused, for
+            // elsewhere others may have done another one.
+            let begun = !shared.dirty && ledger.half_done.contains(index);
             if missed.is_empty() && !clears {
-                return None;
+                return begun.then(|| self.keys.only_dirty(Counters::of(kind, 1)));
             }
             let pending = |other| if missed.contains(other) { accuse } else { Counters::ZERO };
-            let dirty = if clears { Counters::of(kind, -1) } else { Counters::ZERO };
+            let dirty = Counters::of(kind, i32::from(begun) - i32::from(clears));
             Some(self.keys.delta(pending, Some(dirty)))
         };
         let replies = self.add_to_changelog(&shared.context, target, reach, delta).await;
@@ -575,7 +585,9 @@ impl Core {
         if lost.is_empty() {
             return;
         }
-        if self.has_quorum(durable) && !durable.is_empty() {
+        // The only good copy is not accused: none would be left.
+        let good = ChildSet(shared.good.load(Ordering::Acquire));
+        if self.has_quorum(durable) && !durable.and(good).is_empty() {
             ledger.note_done(durable, lost);
         } else {
             ledger.unclear = true;

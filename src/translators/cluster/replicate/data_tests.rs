@@ -80,6 +80,19 @@ fn attributes_need_no_mark_while_all_are_there() {
 }
 
 #[test]
+fn attributes_that_too_few_copies_took_are_marked_and_nobody_is_accused() {
+    let replica = Replica::new(REPLICA_3, 1);
+    let file = replica.file("f", 7);
+    replica.open(0, &file);
+    replica.cluster.fail_next(0, "SETATTR", Errno::EIO);
+    replica.cluster.fail_next(1, "SETATTR", Errno::ENOSPC);
+    replica.chmod(0, &file, 0o600).0.unwrap_err();
+    let lines = replica.sent();
+    assert!(lines.contains(&"XATTROP 2 /f {dirty[0,1,0]}".to_owned()), "{lines:#?}");
+    assert_eq!(replica.leftovers(), ["2: /f trusted.afr.dirty [0, 1, 0]"]);
+}
+
+#[test]
 fn a_truncate_ends_its_session_at_once() {
     let replica = Replica::new(REPLICA_3, 1);
     let file = replica.file("f", 7);

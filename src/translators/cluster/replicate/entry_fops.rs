@@ -14,7 +14,7 @@ use super::family::Snapshot;
 use super::new_entry::requested_gfid;
 use super::private::is_private;
 use crate::reply::*;
-use crate::{Context, Fd, FopResult, Inode, Loc, Translator};
+use crate::{Context, Fd, FopError, FopResult, Inode, Loc, Translator};
 
 /// CREATE, MKNOD, MKDIR, SYMLINK, LINK.
 struct Make {
@@ -50,6 +50,30 @@ impl Operation for Make {
             What::Link { old } => &old.inode,
             _ => &self.loc.inode,
         }
+    }
+
+    /// CREATE opens what is there. A copy that missed a rename may have another file of that name, and would write to that
+    /// one through this fd. So the fd is not used: the caller looks the name up again, and opens what that finds.
+    fn refuse_strays(&self, core: &Core, replies: &mut Replies<EntryReply>) -> Option<FopError> {
+        if !matches!(self.what, What::File { .. }) {
+            return None;
+        }
+        let found = || replies.iter().filter_map(|(_, reply)| Some(reply.as_ref().ok()?.stat.gfid));
+        let first = found().next()?;
+        if found().all(|gfid| gfid == first) {
+            return None;
+        }
+        let copies_of = |gfid| found().filter(|other| *other == gfid).count();
+        // Of equally many the first.
+        let most = found().map(copies_of).max();
+        let chosen = found().find(|gfid| Some(copies_of(*gfid)) == most)?;
+        for (index, reply) in replies.iter_mut() {
+            if reply.as_ref().is_ok_and(|reply| reply.stat.gfid != chosen) {
+                let error = FopError::new(Errno::EEXIST, core.child(*index).name(), "create");
+                *reply = Err(error.with_detail("this brick has another file of that name"));
+            }
+        }
+        Some(core.error(Errno::ESTALE, "create").with_detail("the bricks had different files of that name"))
     }
 
     fn done(&self, core: &Core, replies: &Replies<EntryReply>, success: ChildSet, snapshot: Snapshot) {

@@ -439,3 +439,25 @@ fn private_names_and_nameless_directories_are_refused() {
     assert_eq!(context.errno, Errno::EPERM);
     assert_eq!(replica.sent(), [""; 0]);
 }
+
+#[test]
+fn a_create_that_finds_another_file_on_one_brick_does_not_write_to_it() {
+    let replica = Replica::with(REPLICA_3, 1, GRANULAR);
+    let file = replica.file("f", 7);
+    // One brick missed that the file went.
+    replica.cluster.lose(1, "/f");
+    replica.cluster.lose(2, "/f");
+    let loc = entry("f");
+    let flags = libc::O_RDWR | libc::O_CREAT;
+    let fd = Fd::new(loc.inode.clone(), flags, 1);
+    let context = program(0);
+    let create = replica.clients[0].create(&context, &loc, flags, 0o644, 0, &fd, request(8));
+    let error = replica.cluster.block_on(create).unwrap_err();
+    assert_eq!(error.errno, Errno::ESTALE, "the caller looks again, and opens what it finds");
+    replica.cluster.settle();
+    assert_eq!((replica.cluster.gfid(0, "/f"), replica.cluster.gfid(1, "/f")), (Some(file.gfid()), Some(gfid(8))));
+    for brick in [1, 2] {
+        assert_eq!(replica.cluster.changelog(brick, "/", "v-client-0"), [0, 0, 1]);
+        assert_eq!(replica.cluster.changelog(brick, "/f", "v-client-0"), [1, 1, 0]);
+    }
+}

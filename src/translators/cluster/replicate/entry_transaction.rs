@@ -41,6 +41,13 @@ pub(super) trait Operation: Send + Sync + 'static {
     /// The inode whose name it is; fresh when it is being made.
     fn inode(&self) -> &Arc<Inode>;
 
+    /// Finds the copies that did it to another object than the others, and turns their answers into failures. Returns what
+    /// the application is told then, whatever comes of it.
+    fn refuse_strays(&self, core: &Core, replies: &mut Replies<Self::Answer>) -> Option<FopError> {
+        let _ = (core, replies);
+        None
+    }
+
     /// Notes what was learned from the copies that did it.
     fn done(&self, core: &Core, replies: &Replies<Self::Answer>, success: ChildSet, snapshot: Snapshot) {
         let _ = (core, replies, success, snapshot);
@@ -96,7 +103,8 @@ impl<O: Operation> Transaction<O> {
         if good.is_empty() || !core.has_quorum(good) {
             return reply.send(Err(core.no_quorum(good, self.step)));
         }
-        let replies = self.do_it(good, &locks).await;
+        let mut replies = self.do_it(good, &locks).await;
+        let stray = self.operation.refuse_strays(core, &mut replies);
         let outcomes = replies.iter().map(|(index, reply)| (*index, reply.as_ref().err().map(|error| error.errno)));
         let facts =
             Facts { count: core.count(), quorum: core.options.quorum, locked, noted, outcomes: outcomes.collect() };
@@ -128,6 +136,7 @@ impl<O: Operation> Transaction<O> {
                 return locks.unlock_in_background();
             }
         };
+        let answer = stray.map_or(answer, Err);
         if verdict.answer_first && agreement.is_none() {
             reply.send(answer);
             if let Err(error) = self.note_end(&in_background(&context), &verdict, made).await {
@@ -250,12 +259,7 @@ impl<O: Operation> Transaction<O> {
 
     fn delta(&self, marks: &Marks) -> Dict {
         let dirty = Counters::of(Kind::Entry, marks.dirty);
-        let Some(pending) = marks.pending else {
-            // Not even zeros: the index would forget the directory if all that it saw were zero.
-            let mut delta = Dict::empty();
-            delta.push(self.core.keys.dirty.clone(), Value::Ptr(Bytes::copy_from_slice(&dirty.to_bytes())));
-            return delta;
-        };
+        let Some(pending) = marks.pending else { return self.core.keys.only_dirty(dirty) };
         let accuse = |index| if pending.contains(index) { Counters::of(Kind::Entry, 1) } else { Counters::ZERO };
         self.core.keys.delta(accuse, Some(dirty))
     }

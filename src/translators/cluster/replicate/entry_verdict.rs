@@ -83,6 +83,18 @@ pub fn judge(facts: &Facts) -> Verdict {
         });
         return Verdict { success: None, failed: ChildSet::EMPTY, marks, missed: ChildSet::EMPTY, answer_first: true };
     }
+    if let Some(refused) = refused_by_quorum(facts) {
+        // So few did it that it did not happen, and a quorum knows it: where it happened it must be undone. Upstream marks
+        // the ones that did it dirty; then a heal keeps what any copy has, and cannot when they have different objects.
+        let marks = Marks {
+            on: refused,
+            pending: Some(all.minus(refused)),
+            dirty: if facts.noted.is_some() { -1 } else { 0 },
+            name: NameIndex::Add,
+        };
+        let failed = facts.locked.minus(refused);
+        return Verdict { success: None, failed, marks: Some(marks), missed: ChildSet::EMPTY, answer_first: false };
+    }
     // Upstream counts copies that are not empty as successes. What one copy removed and two kept is still there.
     if succeeded.is_empty() || !facts.quorum.met(succeeded, facts.count) {
         // Nobody is accused, for on the other side of a split network others may accuse ours.
@@ -110,6 +122,18 @@ pub fn judge(facts: &Facts) -> Verdict {
 pub fn doubt(facts: &Facts, fine: ChildSet) -> Option<Marks> {
     let unnoted = facts.noted.is_none() && !fine.is_empty();
     unnoted.then_some(Marks { on: fine, pending: None, dirty: 1, name: NameIndex::Add })
+}
+
+/// The copies that failed alike, if they are a quorum and some other copy did it, or may have.
+fn refused_by_quorum(facts: &Facts) -> Option<ChildSet> {
+    let alike = |errno: Errno| -> ChildSet {
+        facts.outcomes.iter().filter(|(_, outcome)| *outcome == Some(errno)).map(|(index, _)| *index).collect()
+    };
+    let settled = |errno: &Errno| !matches!(*errno, Errno::ENOTCONN | Errno::ENOTEMPTY);
+    let errnos = facts.outcomes.iter().filter_map(|(_, outcome)| *outcome).filter(settled);
+    let refused = errnos.map(alike).find(|refused| facts.quorum.is_on() && facts.quorum.met(*refused, facts.count))?;
+    let done_elsewhere = |(_, outcome): &(usize, Option<Errno>)| matches!(outcome, None | Some(Errno::ENOTCONN));
+    facts.outcomes.iter().any(done_elsewhere).then_some(refused)
 }
 
 /// True when all that were asked failed alike. A brick that went away (ENOTCONN) may or may not have done it.
@@ -214,6 +238,16 @@ mod tests {
                 verdict(None, &[0, 1, 2], None, &[], false),
             ),
             (
+                "a quorum has it already, and one made it",
+                facts(&[(0, OK), (1, EPERM), (2, EPERM)], None),
+                verdict(None, &[0], marks(&[1, 2], Some(&[0]), 0, Add), &[], false),
+            ),
+            (
+                "a quorum is full, and one went away",
+                facts(&[(0, ENOSPC), (1, ENOSPC), (2, GONE)], here),
+                verdict(None, &[2], marks(&[0, 1], Some(&[2]), -1, Add), &[], false),
+            ),
+            (
                 "all failed, each in its way",
                 facts(&[(0, ENOSPC), (1, EPERM), (2, EPERM)], None),
                 verdict(None, &[0, 1, 2], None, &[], false),
@@ -257,7 +291,7 @@ mod tests {
                 let verdict = judge(&facts);
                 let Some(marks) = verdict.marks else { continue };
                 if marks.pending.is_some_and(|pending| !pending.is_empty()) {
-                    assert!(verdict.success.is_some() && marks.on.len() >= 2, "{facts:?}: {verdict:?}");
+                    assert!(marks.on.len() >= 2, "{facts:?}: {verdict:?}");
                     assert!(!verdict.answer_first, "{facts:?}");
                 }
             }

@@ -48,6 +48,8 @@ pub(super) struct Ledger {
     pub(super) done: bool,
     /// A change left the copies in a state that only heal can tell: the dirty mark stays.
     pub(super) unclear: bool,
+    /// Copies that did a change which is unclear.
+    pub(super) half_done: ChildSet,
     /// By copy: the copies that missed a change which it did.
     pub(super) missed: [ChildSet; MAX_CHILDREN],
     /// Data was written that a power cut may take away unnoticed.
@@ -63,6 +65,14 @@ impl Ledger {
                 *missed = missed.union(failed);
             }
         }
+    }
+
+    /// Too few copies can note who missed what: nobody is accused, and the dirty marks stay.
+    pub(super) fn give_up(&mut self) {
+        let did_something = self.missed.iter().enumerate().filter(|(_, missed)| !missed.is_empty());
+        self.half_done = did_something.map(|(index, _)| index).collect::<ChildSet>().union(self.half_done);
+        self.missed = [ChildSet::EMPTY; MAX_CHILDREN];
+        (self.done, self.unclear) = (false, true);
     }
 
     /// Copies that missed anything.
