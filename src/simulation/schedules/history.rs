@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rgfs_protocol::Gfid;
+
 /// Values from here on are those of truncations: they read as 0, like what was never written.
 pub(super) const EMPTY: u64 = 1 << 40;
 
@@ -89,6 +91,8 @@ struct State {
     /// Records of logs: (log, record).
     records: BTreeMap<(usize, u64), Write>,
     crashed: BTreeSet<usize>,
+    /// Changes of names and attributes that have begun and not ended, by number.
+    unmarked: BTreeMap<u64, (Gfid, Unmarked)>,
     log: Vec<String>,
     violations: Vec<String>,
 }
@@ -96,6 +100,28 @@ struct State {
 /// All that the clients of a cluster did.
 #[derive(Clone, Default)]
 pub(super) struct History(Arc<Mutex<State>>);
+
+/// Changes that begin without a mark while all bricks are there: when a client dies in the middle of one, the copies may
+/// differ, and none of them knows. Only a client that looks finds out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Unmarked {
+    /// Names in a directory.
+    Names,
+    /// Attributes.
+    Attributes,
+}
+
+/// While it lives, an unmarked change is under way; for ever, when its client dies.
+pub(super) struct UnderWay(History, Vec<u64>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        for number in &self.1 {
+            state.unmarked.remove(number);
+        }
+    }
+}
 
 /// A write that has begun.
 #[derive(Clone, Copy, Debug)]
@@ -172,6 +198,21 @@ impl History {
         if let Some(complaint) = complaint {
             self.violation(format!("{who}: {register:?} is {value}: {complaint}"));
         }
+    }
+
+    /// A change of these objects begins, and ends when what is returned is dropped.
+    pub(super) fn unmarked(&self, what: Unmarked, objects: &[Gfid]) -> UnderWay {
+        let numbers = objects.iter().map(|gfid| {
+            let number = self.moment();
+            self.state().unmarked.insert(number, (*gfid, what));
+            number
+        });
+        UnderWay(self.clone(), numbers.collect())
+    }
+
+    /// What changes that never ended were about.
+    pub(super) fn never_ended(&self) -> BTreeSet<(Gfid, Unmarked)> {
+        self.state().unmarked.values().copied().collect()
     }
 
     /// A record is about to be appended to a log.

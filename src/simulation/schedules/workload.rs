@@ -9,7 +9,7 @@ use rgfs_protocol::open_flags::host;
 use rgfs_protocol::types::{LockOwner, set_attr};
 use rgfs_protocol::{Dict, Errno, FileType, Gfid, Iatt, Time, Value};
 
-use super::history::{EMPTY, Field, History, Strictness, Writer};
+use super::history::{EMPTY, Field, History, Strictness, Unmarked, Writer};
 use crate::clock::Clock;
 use crate::reply::Payload;
 use crate::simulation::Random;
@@ -127,6 +127,7 @@ impl Mount {
         flags: i32,
         gfid: Gfid,
     ) -> FopResult<(Arc<Inode>, Arc<Fd>)> {
+        let _under_way = self.history.unmarked(Unmarked::Names, &[parent.gfid()]);
         let inode = Inode::fresh();
         let loc = Loc::entry(parent.clone(), name.to_owned(), inode.clone());
         let fd = Fd::new(inode.clone(), flags, context.pid);
@@ -141,6 +142,7 @@ impl Mount {
         (parent, name): (&Arc<Inode>, &str),
         gfid: Gfid,
     ) -> FopResult<Arc<Inode>> {
+        let _under_way = self.history.unmarked(Unmarked::Names, &[parent.gfid()]);
         let loc = Loc::entry(parent.clone(), name.to_owned(), Inode::fresh());
         let xdata = Dict::empty().with("gfid-req", Value::Gfuuid(gfid));
         let reply = self.top.mkdir(context, &loc, 0o755, 0o22, xdata).await?;
@@ -383,6 +385,7 @@ impl Program {
         let (mount, context) = (self.mount.clone(), self.mount.context(self.task));
         let value = mount.history.value();
         let begun = mount.history.begin(mount.writer(), (file, Field::Owner), value);
+        let _under_way = mount.history.unmarked(Unmarked::Attributes, &[inode.gfid()]);
         let stat = Iatt { uid: value as u32, ..Iatt::default() };
         let result = mount.top.setattr(&context, &Loc::inode(inode), &stat, set_attr::UID, Dict::NULL).await;
         mount.history.end(mount.writer(), begun, result.is_ok(), mount.clock.now());
@@ -395,6 +398,7 @@ impl Program {
         let (mount, context) = (self.mount.clone(), self.mount.context(self.task));
         let value = mount.history.value();
         let begun = mount.history.begin(mount.writer(), (file, Field::Xattr), value);
+        let _under_way = mount.history.unmarked(Unmarked::Attributes, &[inode.gfid()]);
         let dict = Dict::empty().with(XATTR, Value::Ptr(value.to_string().into()));
         let result = mount.top.setxattr(&context, &Loc::inode(inode), dict, 0, Dict::NULL).await;
         mount.history.end(mount.writer(), begun, result.is_ok(), mount.clock.now());
@@ -480,6 +484,7 @@ impl Program {
             Err(error) if error.errno == Errno::EEXIST => {
                 let inode = self.mount.lookup(&context, parent, name).await?;
                 let loc = Loc::entry(parent.clone(), name.to_owned(), inode);
+                let _under_way = self.mount.history.unmarked(Unmarked::Names, &[parent.gfid()]);
                 let result = self.mount.top.rmdir(&context, &loc, 0, Dict::NULL).await;
                 self.noted(format!("rmdir {name}"), &result);
                 result.map(drop)
@@ -492,6 +497,7 @@ impl Program {
         let context = self.mount.context(self.task);
         let inode = self.mount.lookup(&context, parent, name).await?;
         let loc = Loc::entry(parent.clone(), name.to_owned(), inode);
+        let _under_way = self.mount.history.unmarked(Unmarked::Names, &[parent.gfid()]);
         let result = self.mount.top.unlink(&context, &loc, 0, Dict::NULL).await;
         self.noted(format!("unlink {name}"), &result);
         result.map(drop)
@@ -504,6 +510,7 @@ impl Program {
         let target = self.mount.lookup(&context, new.0, new.1).await.unwrap_or_else(|_| Inode::fresh());
         let from = Loc::entry(old.0.clone(), old.1.to_owned(), inode);
         let to = Loc::entry(new.0.clone(), new.1.to_owned(), target);
+        let _under_way = self.mount.history.unmarked(Unmarked::Names, &[old.0.gfid(), new.0.gfid()]);
         let result = self.mount.top.rename(&context, &from, &to, Dict::NULL).await;
         self.noted(format!("rename {} {}", old.1, new.1), &result);
         result.map(drop)

@@ -1,0 +1,96 @@
+//! What the self-heal daemon does when everybody is back: it heals what the indices of the bricks name, until they are
+//! empty. Then all copies are equal, and nothing tells of what was.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use rgfs_protocol::Gfid;
+
+use super::super::Cluster;
+use super::history::Unmarked;
+use super::workload::Mount;
+use crate::Inode;
+use crate::translators::cluster::replicate::Replicate;
+
+/// How often the indices are looked through: a heal may need that of another object first.
+const ROUNDS: usize = 8;
+
+/// The beginning of the name under which healers keep what they are not sure to need no more.
+const TRASH: &str = ".glusterfs-anonymous-inode-";
+
+/// Whether a name in the root is the healers' own.
+pub(super) fn is_private(name: &[u8]) -> bool {
+    name.starts_with(TRASH.as_bytes())
+}
+
+/// Heals everything.
+pub(super) fn all(cluster: &Cluster, mount: &Arc<Mount>, healer: &Arc<Replicate>) {
+    let mut errors = Vec::new();
+    for _ in 0..ROUNDS {
+        let pending = pending(cluster);
+        if pending.is_empty() {
+            return;
+        }
+        errors.clear();
+        for gfid in pending {
+            let object = (0..cluster.bricks()).find_map(|brick| cluster.object_of(brick, gfid));
+            let Some(object) = object else { continue };
+            let inode = Inode::known(gfid, object.stat.file_type());
+            match cluster.try_block_on(healer.heal(&inode)) {
+                None => return mount.history.violation(format!("the heal of {gfid} hangs")),
+                Some(Ok(outcome)) => mount.history.note(format!("heal {gfid}: {outcome:?}")),
+                Some(Err(error)) => errors.push(format!("heal {gfid}: {error}")),
+            }
+        }
+        errors.iter().for_each(|error| mount.history.note(error.clone()));
+    }
+    let pending = pending(cluster);
+    if !pending.is_empty() {
+        mount.history.violation(format!("{pending:?} cannot be healed: {errors:?}; {:?}", cluster.marks()));
+    }
+}
+
+fn pending(cluster: &Cluster) -> BTreeSet<Gfid> {
+    (0..cluster.bricks()).flat_map(|brick| cluster.pending_gfids(brick)).collect()
+}
+
+/// No marks, nothing in an index, and all copies equal, but for what clients left half done that died.
+pub(super) fn clean(cluster: &Cluster, mount: &Arc<Mount>) {
+    for mark in cluster.marks() {
+        mount.history.violation(format!("a mark is left: {mark}"));
+    }
+    for brick in 0..cluster.bricks() {
+        let mut index = cluster.index(brick);
+        // The daemon forgets what is not there any more.
+        let is_there = |gfid: &Gfid| cluster.object_of(brick, *gfid).is_some();
+        index.pending.retain(is_there);
+        index.dirty.retain(is_there);
+        index.entry_changes.retain(|gfid, _| is_there(gfid));
+        if index != Default::default() {
+            mount.history.violation(format!("the index of brick {brick} is not empty: {index:?}"));
+        }
+    }
+    let half_done = half_done(cluster, mount);
+    for difference in cluster.compare_bricks() {
+        let excused = |(path, what): &(String, Unmarked)| match what {
+            Unmarked::Names => difference.starts_with(&format!("{path}/")),
+            Unmarked::Attributes => difference.starts_with(&format!("{path}: ")),
+        };
+        if !difference.starts_with(&format!("/{TRASH}")) && !half_done.iter().any(excused) {
+            mount.history.violation(difference);
+        }
+    }
+}
+
+/// Paths of what clients changed without a mark when they died.
+fn half_done(cluster: &Cluster, mount: &Arc<Mount>) -> BTreeSet<(String, Unmarked)> {
+    let never_ended = mount.history.never_ended();
+    let mut paths = BTreeSet::new();
+    for brick in 0..cluster.bricks() {
+        for (path, gfid) in cluster.tree(brick) {
+            let here = never_ended.iter().filter(|(object, _)| *object == gfid);
+            paths.extend(here.map(|(_, what)| (path.clone(), *what)));
+        }
+    }
+    paths
+}
