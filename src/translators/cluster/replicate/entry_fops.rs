@@ -52,6 +52,21 @@ impl Operation for Make {
         }
     }
 
+    fn makes(&self) -> bool {
+        true
+    }
+
+    /// CREATE opens what is there. Where that is looked for, the caller looks again, and opens it.
+    fn finds_taken(&self, core: &Core, reply: &mut FopResult<EntryReply>) -> Option<FopError> {
+        if let (What::File { .. }, Ok(found), Some(wanted)) = (&self.what, &*reply, requested_gfid(&self.xdata))
+            && found.stat.gfid != wanted
+        {
+            *reply = Err(core.error(Errno::ESTALE, "create").with_detail("a file of that name was made meanwhile"));
+            return reply.as_ref().err().cloned();
+        }
+        reply.as_ref().err().filter(|error| error.errno == Errno::EEXIST).cloned()
+    }
+
     /// CREATE opens what is there. A copy that missed a rename may have another file of that name, and would write to that
     /// one through this fd. So the fd is not used: the caller looks the name up again, and opens what that finds.
     fn refuse_strays(&self, core: &Core, replies: &mut Replies<EntryReply>) -> Option<FopError> {

@@ -461,3 +461,20 @@ fn a_create_that_finds_another_file_on_one_brick_does_not_write_to_it() {
         assert_eq!(replica.cluster.changelog(brick, "/f", "v-client-0"), [1, 1, 0]);
     }
 }
+
+#[test]
+fn nothing_is_made_on_a_copy_that_does_not_know_that_the_name_is_taken() {
+    let replica = Replica::with(REPLICA_3, 1, GRANULAR);
+    replica.mkdir(0, "d", 9).unwrap();
+    // The second brick missed it, and the third one is away.
+    replica.cluster.lose(1, "/d");
+    replica.cluster.put_xattr(0, "/", "trusted.afr.v-client-1", Some(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]));
+    replica.cluster.kill_brick(2);
+    replica.forget();
+    assert_eq!(replica.mkdir(0, "d", 10).unwrap_err().errno, Errno::EEXIST);
+    replica.cluster.settle();
+    assert_eq!(replica.cluster.gfid(1, "/d"), None);
+    assert_eq!(replica.cluster.changelog(1, "/", "dirty"), [0; 3], "nothing changed anywhere");
+    replica.mkdir(0, "e", 11).unwrap();
+    assert_eq!(replica.cluster.gfid(1, "/e"), Some(gfid(11)));
+}

@@ -41,6 +41,17 @@ pub(super) trait Operation: Send + Sync + 'static {
     /// The inode whose name it is; fresh when it is being made.
     fn inode(&self) -> &Arc<Inode>;
 
+    /// True when it makes an object.
+    fn makes(&self) -> bool {
+        false
+    }
+
+    /// Whether the answer of a copy says that the name is taken: the answer becomes that failure, which is returned.
+    fn finds_taken(&self, core: &Core, reply: &mut FopResult<Self::Answer>) -> Option<FopError> {
+        let _ = core;
+        reply.as_ref().err().filter(|error| error.errno == Errno::EEXIST).cloned()
+    }
+
     /// Finds the copies that did it to another object than the others, and turns their answers into failures. Returns what
     /// the application is told then, whatever comes of it.
     fn refuse_strays(&self, core: &Core, replies: &mut Replies<Self::Answer>) -> Option<FopError> {
@@ -91,11 +102,11 @@ impl<O: Operation> Transaction<O> {
             let error = locks.refusal().cloned().unwrap_or_else(|| core.no_quorum(locked, self.step));
             return reply.send(Err(error));
         }
-        let noted = if core.options.optimistic_changelog && locked == core.all() {
-            None
+        let (noted, accused) = if core.options.optimistic_changelog && locked == core.all() {
+            (None, ChildSet::EMPTY)
         } else {
             match self.note_begin(&context, locked).await {
-                Ok(noted) => Some(noted),
+                Ok((noted, accused)) => (Some(noted), accused),
                 Err(error) => return reply.send(Err(error)),
             }
         };
@@ -103,7 +114,7 @@ impl<O: Operation> Transaction<O> {
         if good.is_empty() || !core.has_quorum(good) {
             return reply.send(Err(core.no_quorum(good, self.step)));
         }
-        let mut replies = self.do_it(good, &locks).await;
+        let mut replies = self.do_it_where_it_fits(good, accused, &locks).await;
         let stray = self.operation.refuse_strays(core, &mut replies);
         let outcomes = replies.iter().map(|(index, reply)| (*index, reply.as_ref().err().map(|error| error.errno)));
         let facts =
@@ -158,8 +169,8 @@ impl<O: Operation> Transaction<O> {
         names.chain(self.victim.iter().map(Lockee::all_names)).collect()
     }
 
-    /// Notes on the copies that names begin to change; returns those that could note it.
-    async fn note_begin(&self, context: &Context, locked: ChildSet) -> FopResult<ChildSet> {
+    /// Notes on the copies that names begin to change; returns those that could note it, and those that missed names.
+    async fn note_begin(&self, context: &Context, locked: ChildSet) -> FopResult<(ChildSet, ChildSet)> {
         let core = &self.core;
         let delta = core.keys.delta(|_| Counters::ZERO, Some(Counters::of(Kind::Entry, 1)));
         let mut calls: Vec<Call<'_, XattrReply>> = Vec::new();
@@ -188,8 +199,28 @@ impl<O: Operation> Transaction<O> {
         }
         match last_error {
             Some(error) if noted.is_empty() || !core.has_quorum(noted) => Err(error),
-            _ => Ok(noted),
+            _ => Ok((noted, accused)),
         }
+    }
+
+    /// A copy that missed names may not know that a name is taken, and would make another object of that name, which no
+    /// heal can put away. So where something is made, the copies that know are asked first, and the others only when it is
+    /// free there.
+    async fn do_it_where_it_fits(&self, good: ChildSet, accused: ChildSet, locks: &Locks) -> Replies<O::Answer> {
+        let knowing = good.minus(accused);
+        if !self.operation.makes() || knowing == good || knowing.is_empty() {
+            return self.do_it(good, locks).await;
+        }
+        let mut replies = self.do_it(knowing, locks).await;
+        let taken =
+            replies.iter_mut().filter_map(|(_, reply)| self.operation.finds_taken(self.core.as_ref(), reply)).last();
+        let others = good.minus(knowing);
+        match taken {
+            Some(error) => replies.extend(others.iter().map(|index| (index, Err(error.clone())))),
+            None => replies.extend(self.do_it(others, locks).await),
+        }
+        replies.sort_by_key(|(index, _)| *index);
+        replies
     }
 
     async fn do_it(&self, good: ChildSet, locks: &Locks) -> Replies<O::Answer> {
