@@ -120,6 +120,12 @@ impl<O: Operation> Transaction<O> {
         let facts =
             Facts { count: core.count(), quorum: core.options.quorum, locked, noted, outcomes: outcomes.collect() };
         let verdict = judge(&facts);
+        for (index, reply) in replies.iter().filter(|(index, _)| verdict.failed.contains(*index)) {
+            if let Err(error) = reply {
+                let gfid = self.names.first().map(|name| name.parent.gfid());
+                tracing::warn!(?gfid, child = index, "missed by a copy: {error}");
+            }
+        }
         self.distrust(verdict.failed);
         if let Some(success) = verdict.success {
             self.operation.done(core, &replies, success, snapshot);

@@ -106,7 +106,14 @@ impl<B: Brick> Translator for Client<B> {
 
     async fn mkdir(&self, context: &Context, loc: &Loc, mode: u32, umask: u32, xdata: Dict) -> FopResult<EntryReply> {
         let (parent, name) = (loc.parent_gfid(), loc.name.clone());
-        Ok(self.call(context, request::Mkdir { parent, mode, umask, name, xdata }).await?.into())
+        let request = request::Mkdir { parent, mode, umask, name, xdata };
+        match self.call(context, request.clone()).await {
+            // A LOOKUP of the name that comes between two steps of the brick's makes the gfid's handle in its place. The brick then
+            // takes the directory back, and says that it was there (`posix_gfid_set`, `posix_handle_soft`). Now the handle is
+            // there, and it will succeed. Without this, one copy seems to lack what the others have.
+            Err(error) if error.errno == Errno::EEXIST => Ok(self.call(context, request).await?.into()),
+            answer => Ok(answer?.into()),
+        }
     }
 
     async fn unlink(&self, context: &Context, loc: &Loc, xflags: u32, xdata: Dict) -> FopResult<RemoveReply> {

@@ -411,6 +411,35 @@ async fn a_failed_layout_check_is_told_to_distribute() {
     assert_eq!((error.errno, error.detail.as_deref()), (Errno::EIO, Some(PREOP_FAILED)));
 }
 
+/// A brick says so of the directory that it was just making itself, when a LOOKUP came between.
+#[tokio::test]
+async fn a_directory_that_is_there_is_made_once_more() {
+    let brick = Memory::new();
+    let client = Client::over(brick.clone(), SETTINGS);
+    let loc = Loc::entry(Inode::known(Gfid::ROOT, FileType::Directory), "d", Inode::fresh());
+    let context = owner(1);
+    for (errno, expected) in [(0, None), (Errno::EEXIST.raw(), Some(Errno::EEXIST))] {
+        brick.park(Procedure::Mkdir);
+        let mut making = Box::pin(client.mkdir(&context, &loc, 0o755, 0, Dict::NULL));
+        std::future::poll_fn(|poll| {
+            assert!(making.as_mut().poll(poll).is_pending());
+            std::task::Poll::Ready(())
+        })
+        .await;
+        brick.unpark(-1, Errno::EEXIST.raw());
+        std::future::poll_fn(|poll| {
+            assert!(making.as_mut().poll(poll).is_pending());
+            std::task::Poll::Ready(())
+        })
+        .await;
+        let asked = brick.asked();
+        let [Request::Mkdir(first), Request::Mkdir(second)] = &asked[..] else { panic!("{asked:?}") };
+        assert_eq!(first, second);
+        brick.unpark(if expected.is_some() { -1 } else { 0 }, errno);
+        assert_eq!(making.await.err().map(|error| error.errno), expected);
+    }
+}
+
 #[tokio::test]
 async fn a_waiting_lock_is_cancelled_when_its_caller_goes_away() {
     let (brick, client, fd) = opened(SETTINGS, 2).await;
