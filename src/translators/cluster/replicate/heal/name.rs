@@ -138,7 +138,7 @@ impl Core {
                 return Err(only_this_time(error));
             }
             Verdict::Types => return Err(self.disputed(&view, "type")),
-            Verdict::Gfids => self.settle_gfids(&view, command)?,
+            Verdict::Gfids => self.settle_gfids(&view, direction.sources, command)?,
         };
         let Some(stat) = view.stat(source).copied() else { return Ok(()) };
         self.give_gfid(context, &mut view, stat.file_type(), &Value::Gfuuid(stat.gfid)).await?;
@@ -152,15 +152,26 @@ impl Core {
         result
     }
 
-    /// Who wins when copies have different objects under a name.
-    pub(super) fn settle_gfids(&self, view: &NameView<'_>, command: Option<FopResult<Command>>) -> FopResult<usize> {
+    /// Who wins when copies have different objects under a name. `sources` are the copies of the directory that nobody
+    /// accuses: where these agree, the others missed that the object was replaced. Upstream does not trust them while any
+    /// copy is dirty, and then nobody wins.
+    pub(super) fn settle_gfids(
+        &self,
+        view: &NameView<'_>,
+        sources: ChildSet,
+        command: Option<FopResult<Command>>,
+    ) -> FopResult<usize> {
         let stats: Vec<Iatt> = self.all().iter().map(|child| view.stat(child).copied().unwrap_or_default()).collect();
         let candidates = view.present();
+        let gfid = |child: usize| view.stat(child).map(|stat| stat.gfid);
+        let trusted = sources.and(candidates);
+        let agreed = trusted.first().filter(|first| trusted.iter().all(|child| gfid(child) == gfid(*first)));
         let winner = match command {
             Some(command) => obey(command?, &stats, candidates).map_err(|why| match why {
                 Undecided::Refused(text) => self.disputed(view, "gfid").with_detail(text),
                 _ => self.disputed(view, "gfid"),
             })?,
+            None if agreed.is_some() => agreed.unwrap_or_default(),
             None => {
                 let directory = candidates.iter().any(|child| view.stat(child).is_some_and(Iatt::is_dir));
                 let policy = self.options.favorite_child.filter(|_| !directory);
