@@ -503,7 +503,7 @@ impl Brick {
 
     fn check_exclusion(&self) -> Result<(), String> {
         for table in [&self.inodelks, &self.entrylks] {
-            if let Some(conflict) = table.conflict() {
+            if let Some(conflict) = table.conflict().or_else(|| table.held_twice()) {
                 return Err(conflict);
             }
         }

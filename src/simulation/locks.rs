@@ -116,7 +116,7 @@ const TELL_AGAIN: Duration = Duration::from_secs(5);
 
 /// All locks of one kind on a brick.
 #[derive(Default)]
-pub(super) struct LockTable(BTreeMap<(Gfid, String), Domain>);
+pub(super) struct LockTable(BTreeMap<(Gfid, String), Domain>, Option<String>);
 
 impl LockTable {
     /// Takes a lock at `now`. When it must wait, `granted` is kept for later, or comes back at once with EAGAIN when the
@@ -142,6 +142,11 @@ impl LockTable {
         }
         match (locks.must_wait(&lock), wait) {
             (false, _) => {
+                // A brick grants it to the same owner again: two operations that should exclude each other do not.
+                let overlaps = |held: &&Held| held.lock.exclusive && held.lock.scope.overlaps(&lock.scope);
+                if let Some(held) = locks.held.iter().find(overlaps) {
+                    self.1 = Some(format!("{gfid} {domain}: {:?} is held twice", held.lock));
+                }
                 locks.held.push(Held { lock, told: None });
                 granted(Ok(()));
             }
@@ -192,6 +197,11 @@ impl LockTable {
             let (a, b) = pairs.into_iter().find(|(a, b)| a.lock.conflicts(&b.lock))?;
             Some(format!("{gfid} {domain}: {:?} and {:?}", a.lock, b.lock))
         })
+    }
+
+    /// An exclusive lock that one owner got twice at once.
+    pub(super) fn held_twice(&self) -> Option<String> {
+        self.1.clone()
     }
 
     /// Every lock: inode, domain, lock, and whether it is granted.

@@ -21,6 +21,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             .args(["test", "--release", "--test", "fsx", "--test", "posix", "--", "--include-ignored"])
             .env(SOAK_VARIABLE, "1"),
     )?;
+    // Replicate on bricks in memory, with faults that the seeds choose.
+    let schedules = "simulation::schedules::nothing_that_was_acknowledged_is_lost";
+    setup::run(setup::cargo()?.args(["test", "--release", "--lib", schedules]).env("RGFS_SEEDS", "100000"))?;
     // The yardsticks with the C client alone are ignored there, and stay so: it fails some.
     setup::run(setup::cargo()?.args(["test", "--release", "--test", "replicate_*"]).env(SOAK_VARIABLE, "1"))?;
     if !options.no_fuzz {

@@ -222,6 +222,10 @@ pub(super) fn successes<T>(replies: &Replies<T>) -> ChildSet {
 pub(super) fn with_own_locks(context: &Context) -> Context {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let mut owner = *b"rgfs-afr........";
+    #[cfg(test)]
+    if super::planted::is_planted(super::planted::Fault::OneLockOwner) {
+        return Context { lock_owner: LockOwner(owner.as_slice().into()), ..context.clone() };
+    }
     owner[8..].copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
     Context { lock_owner: LockOwner(owner.as_slice().into()), ..context.clone() }
 }

@@ -441,6 +441,8 @@ impl Core {
             Verdict::Done { failed } => shared.unsettled || !failed.is_empty(),
             _ => false,
         };
+        #[cfg(test)]
+        let note_first = note_first && !super::planted::is_planted(super::planted::Fault::AnswerBeforeNote);
         let broken = note_first || outcome.verdict == Verdict::Unclear;
         let leaving = Leaving {
             end: broken || outcome.contended,

@@ -43,6 +43,8 @@ mod metadata_fops;
 mod new_entry;
 mod open;
 pub mod options;
+#[cfg(test)]
+pub(crate) mod planted;
 pub mod policy;
 mod posix_locks;
 pub mod private;
