@@ -19,7 +19,7 @@ pub struct Policy {
     pub hash: ReadHash,
     /// Number of children, arbiter included: what hashes are reduced by.
     pub count: usize,
-    /// The child at [`ARBITER`] is one.
+    /// The child at `ARBITER` is one.
     pub arbiter: bool,
     /// This process.
     pub pid: u32,

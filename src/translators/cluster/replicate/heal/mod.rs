@@ -1,11 +1,11 @@
 //! Repair of copies that missed something (`afr-self-heal-*.c`).
 //!
-//! The self-heal daemon on the servers repairs; a client must repair names that it looks up ([`name`]), and may do the rest
-//! in the background when the volume's options ask for it ([`background`]). Both follow the same rules:
+//! The self-heal daemon on the servers repairs; a client must repair names that it looks up (`name`), and may do the rest
+//! in the background when the volume's options ask for it (`background`). Both follow the same rules:
 //!
 //! - a heal looks at *all* copies, under locks on all of them, or does nothing: a copy out of sight may be the only good one;
-//! - [`direction`] tells from their changelogs who is good, [`source`] who is copied from and onto which ones;
-//! - [`data`], [`metadata`], [`entry`] copy, and [`undo`] then subtracts from the changelogs what was seen at the beginning.
+//! - [`direction`] tells from their changelogs who is good, `source` who is copied from and onto which ones;
+//! - `data`, `metadata`, `entry` copy, and [`undo`] then subtracts from the changelogs what was seen at the beginning.
 //!
 //! The fops of a heal go to the children directly, as root and with the pid of healers, by which the bricks tell them from
 //! the users' changes.
