@@ -45,10 +45,8 @@ pub enum Verdict {
         /// Where the file is.
         cached: usize,
     },
-    /// There is no such name. `stale` is the hashed subvolume, when its linkto points where nothing is.
+    /// There is no such name.
     Missing {
-        /// Whose linkto to remove.
-        stale: Option<usize>,
         /// A linkto was seen somewhere: a file may be on the move, ask once more.
         again: bool,
     },
@@ -86,7 +84,7 @@ pub fn judge(found: &[Found], hashed: Option<usize>, known: Option<Gfid>) -> Ver
         _ => first,
     };
     let Some((cached, gfid)) = chosen else {
-        return if directories > 0 { Verdict::Directory } else { nothing(found, hashed, at_hashed) };
+        return if directories > 0 { Verdict::Directory } else { nothing(found) };
     };
     if directories > 0 {
         return Verdict::Error(Errno::EIO);
@@ -107,7 +105,7 @@ pub fn judge(found: &[Found], hashed: Option<usize>, known: Option<Gfid>) -> Ver
     }
 }
 
-fn nothing(found: &[Found], hashed: Option<usize>, at_hashed: Option<Found>) -> Verdict {
+fn nothing(found: &[Found]) -> Verdict {
     let failure = |errno| found.contains(&Found::Failed(errno));
     // "Unreachable" must never become "not there": a create would make a second file of that name.
     if failure(Errno::ENOTCONN) {
@@ -120,15 +118,22 @@ fn nothing(found: &[Found], hashed: Option<usize>, at_hashed: Option<Found>) -> 
     if let Some(errno) = other {
         return Verdict::Error(errno);
     }
-    let stale = match at_hashed {
-        Some(Found::Linkto { target: Some(target), closed: true, .. })
-            if found.get(target).is_some_and(|there| *there == Found::Nothing) =>
-        {
-            hashed
-        }
-        _ => None,
+    Verdict::Missing { again: found.iter().any(|one| matches!(one, Found::Linkto { .. })) }
+}
+
+/// Subvolumes whose linkto stands for nothing, when no file was found: nobody has it open, and its target is known and
+/// has no file. What cannot be told stays: without its linkto a file that comes back would be lost.
+pub fn stale_linktos(found: &[Found]) -> Vec<usize> {
+    let all_answered = !found.iter().any(|one| matches!(one, Found::Failed(_)));
+    let is_stale = |one: &Found| match one {
+        Found::Linkto { target: Some(target), closed: true, .. } => match found.get(*target) {
+            Some(Found::Nothing | Found::Directory) => true,
+            Some(Found::Linkto { .. }) => all_answered,
+            _ => false,
+        },
+        _ => false,
     };
-    Verdict::Missing { stale, again: found.iter().any(|one| matches!(one, Found::Linkto { .. })) }
+    found.iter().enumerate().filter(|(_, one)| is_stale(one)).map(|(index, _)| index).collect()
 }
 
 #[cfg(test)]
@@ -146,10 +151,10 @@ mod tests {
     #[test]
     fn verdicts() {
         let file = |cached, link| Verdict::File { cached, link };
-        let missing = |stale, again| Verdict::Missing { stale, again };
+        let missing = |again| Verdict::Missing { again };
         type Row<'a> = (&'a [Found], Option<usize>, Option<Gfid>, Verdict);
         let table: &[Row<'_>] = &[
-            (&[Nothing, Nothing], Some(0), None, missing(None, false)),
+            (&[Nothing, Nothing], Some(0), None, missing(false)),
             (&[Data(A), Nothing], Some(0), None, file(0, false)),
             (&[Nothing, Data(A)], Some(0), None, file(1, true)),
             (&[Nothing, Data(A)], None, None, file(1, false)),
@@ -158,9 +163,9 @@ mod tests {
             (&[link(Some(2), A), Data(A), Nothing], Some(0), None, Verdict::Relink { cached: 1 }),
             (&[Linkto { target: Some(2), gfid: A, closed: false }, Data(A), Nothing], Some(0), None, file(1, false)),
             (&[link(None, A), Data(A)], Some(0), None, file(1, false)),
-            (&[link(None, A), Nothing], Some(0), None, missing(None, true)),
-            (&[link(Some(1), A), Nothing], Some(0), None, missing(Some(0), true)),
-            (&[Nothing, link(Some(0), A)], Some(0), None, missing(None, true)),
+            (&[link(None, A), Nothing], Some(0), None, missing(true)),
+            (&[link(Some(1), A), Nothing], Some(0), None, missing(true)),
+            (&[Nothing, link(Some(0), A)], Some(0), None, missing(true)),
             (&[link(Some(1), A), Failed(Errno::ENOTCONN)], Some(0), None, Verdict::Error(Errno::ENOTCONN)),
             (&[Nothing, Failed(Errno::ENOTCONN)], Some(0), None, Verdict::Error(Errno::ENOTCONN)),
             (&[Nothing, Directory], Some(0), None, Verdict::Directory),
@@ -172,6 +177,26 @@ mod tests {
         ];
         for (found, hashed, known, verdict) in table {
             assert_eq!(judge(found, *hashed, *known), *verdict, "{found:?} {hashed:?} {known:?}");
+        }
+    }
+
+    #[test]
+    fn linktos_that_lead_nowhere() {
+        let open = Linkto { target: Some(1), gfid: A, closed: false };
+        let table: &[(&[Found], &[usize])] = &[
+            (&[link(Some(1), A), Nothing], &[0]),
+            (&[Nothing, link(Some(0), A)], &[1]),
+            (&[open, Nothing], &[]),
+            (&[link(None, A), Nothing], &[]),
+            (&[link(Some(1), A), Failed(Errno::ENOTCONN)], &[]),
+            (&[link(Some(1), A), Data(A)], &[]),
+            (&[link(Some(1), A), Directory], &[0]),
+            (&[link(Some(1), A), link(Some(0), A)], &[0, 1]),
+            (&[link(Some(0), A), Nothing], &[0]),
+            (&[link(Some(1), A), link(Some(2), A), Failed(Errno::ENOTCONN)], &[]),
+        ];
+        for (found, stale) in table {
+            assert_eq!(stale_linktos(found), *stale, "{found:?}");
         }
     }
 }

@@ -1,165 +1,235 @@
-//! Writing what a directory lacks: its layout, its MDS marker (`dht-selfheal.c`, the part that needs no missing brick).
+//! Healing a directory that a lookup found incomplete (`dht-selfheal.c:dht_selfheal_directory`).
 //!
-//! The layout of a directory is only written under the write lock of all subvolumes, after reading it again: otherwise
-//! a client with old news would overwrite what rebalance has just written.
+//! What is to be done is decided in [`heal_plan`]; this is the doing, as root, inside
+//! [`to_the_end`](super::core::to_the_end). What cannot be healed stays as it was seen, is logged, and is tried again by
+//! the next lookup. The layout has a file of its own, [`heal_layout`](super::heal_layout).
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rgfs_protocol::types::LockType;
-use rgfs_protocol::{Dict, Errno, Value};
+use rgfs_protocol::types::set_attr;
+use rgfs_protocol::{Dict, Errno, FileType, Gfid, Iatt, Value};
 
-use super::core::{Core, DirectoryState};
-use super::layout::{COMMIT_INVALID, DiskLayout, Layout, Share};
+use super::core::{Core, DirectoryState, as_root};
+use super::directory_view::DirectoryView;
+use super::heal_plan::{self, NotMade, Plan};
+use super::keys;
 use super::locks::Transaction;
 use super::lookup::standard_request;
-use super::new_layout::{self, Candidate, Rules};
-use super::{directory_view, hash, keys};
+use super::virtual_xattrs::is_custom;
 use crate::inode::Inode;
 use crate::translators::cluster::join_all;
-use crate::{Context, FopResult, Loc};
+use crate::{Context, FopError, FopResult, Loc, task};
+
+/// Deeper paths than this are not looked up name by name.
+const MAX_DEPTH: usize = 1024;
 
 impl Core {
-    /// Heals a directory whose children all answered. What cannot be healed stays as it was seen; that is logged.
-    pub(super) async fn heal(
+    /// Heals a directory; answers what is known of it afterwards. `hashed` is the subvolume of its name.
+    ///
+    /// # Errors
+    /// ENOENT when somebody has removed it meanwhile.
+    pub(super) async fn heal_directory(
         self: &Arc<Self>,
         context: &Context,
-        inode: &Arc<Inode>,
-        mut state: DirectoryState,
+        loc: &Loc,
+        view: &DirectoryView,
+        plan: Plan,
         hashed: Option<usize>,
-    ) -> DirectoryState {
-        if state.layout.anomalies().is_broken_ring() && !state.layout.is_set_by_user() {
-            match self.heal_layout(context, inode).await {
+    ) -> FopResult<DirectoryState> {
+        let stat = &view.reply.stat;
+        // The inode is still fresh, or the caller's: healing goes by the gfid.
+        let inode = Inode::known(stat.gfid, FileType::Directory);
+        let mut state = DirectoryState { layout: view.layout.clone(), mds: view.mds };
+        let unhealed =
+            |error: &FopError, what| tracing::warn!(%error, gfid = %stat.gfid, "{what} of a directory is not healed");
+
+        let mut attributes = plan.attributes;
+        if let (true, Some(hashed)) = (plan.make, hashed) {
+            match self.make_where_missing(context, loc, stat, view.source, hashed).await {
+                Ok(made) => attributes.extend(made),
+                Err(error) if error.errno == Errno::ENOENT => return Err(error),
+                Err(error) => {
+                    unhealed(&error, "the absence");
+                    return Ok(state);
+                }
+            }
+        }
+        if !attributes.is_empty()
+            && let Err(error) = self.copy_attributes(context, &inode, view.source, &attributes).await
+        {
+            unhealed(&error, "the owner or mode");
+        }
+        if plan.layout {
+            match self.heal_layout(context, &inode).await {
                 Ok(layout) => state.layout = layout,
-                Err(error) => tracing::warn!(%error, gfid = %inode.gfid(), "the layout of a directory stays broken"),
+                Err(error) => unhealed(&error, "the layout"),
             }
         }
-        if let (None, Some(hashed)) = (state.mds, hashed) {
-            let marker = Dict::empty().with(keys::MDS, Value::Ptr(Bytes::from_static(&[0; 4])));
-            let internal = Dict::empty().with(keys::INTERNAL_FOP, Value::str("yes"));
-            let loc = Loc::inode(inode.clone());
-            match self.child(hashed).setxattr(context, &loc, marker, 0, internal).await {
-                Ok(_) => state.mds = Some(hashed),
-                Err(error) => tracing::warn!(%error, gfid = %inode.gfid(), "the MDS marker could not be written"),
+        if let (true, Some(hashed)) = (plan.marker, hashed) {
+            match self.set_mds_counter(context, &inode, hashed).await {
+                Ok(()) => state.mds = Some(hashed),
+                Err(error) => unhealed(&error, "the MDS marker"),
             }
         }
-        state
-    }
-
-    async fn heal_layout(self: &Arc<Self>, context: &Context, inode: &Arc<Inode>) -> FopResult<Layout> {
-        let mut transaction = Transaction::new(self, context);
-        transaction.whole_layout(inode).await?;
-        let seen = self.read_layout(context, inode).await?;
-        let anomalies = seen.anomalies();
-        if anomalies.is_unknown() {
-            return Err(self.error(Errno::ENOTCONN, "read the layout again").with_detail("a child does not answer"));
+        if let (true, Some(mds)) = (plan.xattrs, state.mds) {
+            let (core, context) = (self.clone(), Context { rounds: Arc::default(), ..context.clone() });
+            task::spawn(async move {
+                if let Err(error) = core.copy_xattrs(&context, &inode, mds).await {
+                    tracing::warn!(%error, gfid = %inode.gfid(), "xattrs of a directory still differ");
+                }
+            });
         }
-        if anomalies.is_broken_ring() && seen.is_set_by_user() {
-            return Err(self.error(Errno::EPERM, "heal the layout").with_detail("a user has set it"));
-        }
-        let healed = if anomalies.is_broken_ring() {
-            self.write_new_layout(context, inode, &seen, COMMIT_INVALID).await
-        } else {
-            Ok(seen)
-        };
-        transaction.release();
-        healed
+        Ok(state)
     }
 
-    /// Reads the layout of a directory from all children, by its gfid.
-    pub(super) async fn read_layout(&self, context: &Context, inode: &Arc<Inode>) -> FopResult<Layout> {
-        let loc = Loc::inode(inode.clone());
-        let request = standard_request(Dict::NULL, false);
-        let replies = join_all(self.children.iter().map(|child| child.lookup(context, &loc, request.clone()))).await;
-        match directory_view::aggregate(replies) {
-            Ok(view) => Ok(view.layout),
-            Err(directory_view::NoDirectory::Failed(error)) => Err(error),
-            Err(directory_view::NoDirectory::Mixed) => Err(self.error(Errno::ENOTDIR, "read the layout")),
-        }
-    }
-
-    /// Deals out new ranges among the children that have the directory, and writes them. The caller holds the lock.
-    pub(super) async fn write_new_layout(
-        &self,
-        context: &Context,
-        inode: &Arc<Inode>,
-        seen: &Layout,
-        commit_hash: u32,
-    ) -> FopResult<Layout> {
-        let usages = self.usages();
-        let candidates: Vec<Candidate> = seen
-            .shares()
-            .iter()
-            .enumerate()
-            .map(|(index, share)| Candidate {
-                name: self.child(index).name().clone(),
-                eligible: !matches!(share, Share::Absent(_)) && !self.is_leaving(index),
-                filled: self.is_filled(index),
-                chunks: usages.get(index).and_then(Option::as_ref).and_then(|usage| usage.chunks),
-            })
-            .collect();
-        // The C client hashes the path; any start is valid, and only the root's path is known here.
-        let start =
-            if inode.gfid().is_root() { hash::hash(b"/") } else { hash::hash(inode.gfid().to_string().as_bytes()) };
-        let rules = Rules { spread: self.options.spread, weighted: self.options.weighted, start, commit_hash };
-        let dealt = new_layout::deal(&candidates, rules)
-            .ok_or_else(|| self.error(Errno::EIO, "deal out a layout").with_detail("no child may get a range"))?;
-        self.write_layout(context, inode, seen, &dealt).await
-    }
-
-    /// Writes the given ranges to all children that have the directory.
-    async fn write_layout(
-        &self,
-        context: &Context,
-        inode: &Arc<Inode>,
-        seen: &Layout,
-        dealt: &[DiskLayout],
-    ) -> FopResult<Layout> {
-        let loc = &Loc::inode(inode.clone());
-        let request =
-            Dict::empty().with(keys::IATT_IN_XATTR, Value::Int(1)).with(keys::INTERNAL_FOP, Value::str("yes"));
-        let there = || {
-            let all = seen.shares().iter().zip(dealt).enumerate();
-            all.filter(|(_, (share, _))| !matches!(share, Share::Absent(_)))
-        };
-        let writes = there().map(|(index, (_, disk))| {
-            let value = Value::Ptr(Bytes::copy_from_slice(&disk.encode()));
-            let dict = Dict::empty().with(keys::LAYOUT, value);
-            self.child(index).setxattr(context, loc, dict, 0, request.clone())
-        });
-        let results = join_all(writes).await;
-        let mut shares = seen.shares().to_vec();
-        for ((index, (_, disk)), result) in there().zip(results) {
-            if let Some(share) = shares.get_mut(index) {
-                *share = match result {
-                    Ok(_) => Share::Written(*disk),
-                    Err(error) => {
-                        tracing::warn!(%error, gfid = %inode.gfid(), "a range could not be written");
-                        Share::Absent(error.errno)
-                    }
-                };
-            }
-        }
-        Ok(Layout::new(shares))
-    }
-
-    /// The layout of a directory that mkdir has just made: written unless another client was faster.
-    pub(super) async fn give_layout(
+    /// Makes a directory where it is missing, under the lock of its name: it may be on its way out, or in. Answers where
+    /// it was made.
+    async fn make_where_missing(
         self: &Arc<Self>,
         context: &Context,
-        inode: &Arc<Inode>,
+        loc: &Loc,
+        stat: &Iatt,
+        source: usize,
         hashed: usize,
-        commit_hash: u32,
-    ) -> FopResult<Layout> {
+    ) -> FopResult<Vec<usize>> {
+        let parent = loc.parent.clone().ok_or_else(|| self.error(Errno::EINVAL, "heal a directory"))?;
         let mut transaction = Transaction::new(self, context);
-        transaction.inode(hashed, keys::LAYOUT_DOMAIN, inode, LockType::Write).await?;
-        let seen = self.read_layout(context, inode).await?;
-        let given = if seen.anomalies().is_broken_ring() {
-            self.write_new_layout(context, inode, &seen, commit_hash).await
-        } else {
-            Ok(seen)
-        };
+        transaction.namespace(hashed, &parent, &loc.name).await?;
+        let entry = Loc::entry(parent, loc.name.clone(), Inode::fresh());
+        let request = standard_request(Dict::NULL, false);
+        let lookups = self.children.iter().map(|child| child.lookup(context, &entry, request.clone()));
+        let answers = join_all(lookups).await.into_iter().map(|reply| match reply {
+            Ok(reply) if reply.stat.is_dir() => Ok(reply.stat.gfid),
+            Ok(_) => Ok(Gfid::default()),
+            Err(error) => Err(error.errno),
+        });
+        let answers: Vec<Result<Gfid, Errno>> = answers.collect();
+        let missing = heal_plan::still_missing(&answers, stat.gfid).map_err(|reason| {
+            let (errno, detail) = match reason {
+                NotMade::Gone => (Errno::ENOENT, "it was removed meanwhile"),
+                NotMade::Replaced => (Errno::ESTALE, "something else has the name now"),
+                NotMade::Failed(errno) => (errno, "a child did not tell what it has"),
+            };
+            self.error(errno, "heal a directory").with_detail(detail)
+        })?;
+        if missing.is_empty() {
+            return Ok(missing);
+        }
+        let xattrs = self.custom_xattrs(context, &Inode::known(stat.gfid, FileType::Directory), source).await?;
+        let makings = missing.iter().map(|index| Box::pin(self.make_again(context, &entry, stat, &xattrs, *index)));
+        for (index, result) in missing.iter().zip(join_all(makings).await) {
+            if let Err(error) = result {
+                tracing::warn!(%error, child = %self.child(*index).name(), "a directory is still missing");
+            }
+        }
         transaction.release();
-        given
+        Ok(missing)
+    }
+
+    /// Makes a directory on one subvolume as others have it. Neither its layout nor its MDS marker go with it: the brick
+    /// would store them as they are.
+    pub(super) async fn make_again(
+        &self,
+        context: &Context,
+        entry: &Loc,
+        stat: &Iatt,
+        xattrs: &Dict,
+        at: usize,
+    ) -> FopResult<()> {
+        let mut heals = [0u8; 32];
+        heals[0] = 1;
+        let request = xattrs
+            .clone()
+            .with(keys::GFID_REQ, Value::Gfuuid(stat.gfid))
+            .with(keys::INTERNAL_CONTEXT, Value::Ptr(Bytes::copy_from_slice(&heals)));
+        match self.child(at).mkdir(context, entry, stat.mode, 0, request).await {
+            Err(error) if error.errno != Errno::EEXIST => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives subvolumes the owner and mode that `source` has now: somebody may just have changed them.
+    async fn copy_attributes(
+        &self,
+        context: &Context,
+        inode: &Arc<Inode>,
+        source: usize,
+        to: &[usize],
+    ) -> FopResult<()> {
+        let loc = &Loc::inode(inode.clone());
+        let stat = self.child(source).stat(context, loc, Dict::NULL).await?.stat;
+        let valid = set_attr::UID | set_attr::GID | set_attr::MODE;
+        let sets = to.iter().map(|index| self.child(*index).setattr(context, loc, &stat, valid, Dict::NULL));
+        join_all(sets).await.into_iter().try_for_each(|result| result.map(|_| ()))
+    }
+
+    /// The xattrs of a directory that its users have set, as `source` has them.
+    pub(super) async fn custom_xattrs(&self, context: &Context, inode: &Arc<Inode>, source: usize) -> FopResult<Dict> {
+        let loc = Loc::inode(inode.clone());
+        let mut dict = self.child(source).getxattr(context, &loc, None, Dict::NULL).await?.dict;
+        dict.retain(|name, _| is_custom(name));
+        Ok(dict)
+    }
+
+    /// Gives all subvolumes the custom xattrs of the MDS, then notes there that they agree (`dht_dir_heal_xattrs`).
+    async fn copy_xattrs(&self, context: &Context, inode: &Arc<Inode>, mds: usize) -> FopResult<()> {
+        let xattrs = self.custom_xattrs(context, inode, mds).await?;
+        let others: Vec<usize> = (0..self.children.len()).filter(|index| *index != mds).collect();
+        let copies = others.iter().map(|index| Box::pin(self.replace_xattrs(context, inode, &xattrs, *index)));
+        join_all(copies).await.into_iter().collect::<FopResult<()>>()?;
+        self.set_mds_counter(context, inode, mds).await
+    }
+
+    /// Makes one subvolume's custom xattrs exactly these.
+    async fn replace_xattrs(&self, context: &Context, inode: &Arc<Inode>, xattrs: &Dict, at: usize) -> FopResult<()> {
+        let (child, loc) = (self.child(at), Loc::inode(inode.clone()));
+        if !xattrs.is_empty() {
+            let sync = Dict::empty().with(keys::SYNC_XATTRS, Value::Int(1));
+            return child.setxattr(context, &loc, xattrs.clone(), 0, sync).await.map(|_| ());
+        }
+        // A request without xattrs is none: the last one was removed.
+        let left = self.custom_xattrs(context, inode, at).await?;
+        for (name, _) in left.iter() {
+            let name = String::from_utf8_lossy(name);
+            match child.removexattr(context, &loc, &name, Dict::NULL).await {
+                Err(error) if error.errno != Errno::ENODATA => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a subvolume the MDS of a directory, with no change unfinished.
+    async fn set_mds_counter(&self, context: &Context, inode: &Arc<Inode>, mds: usize) -> FopResult<()> {
+        let marker = Dict::empty().with(keys::MDS, Value::Ptr(Bytes::from_static(&[0; 4])));
+        let internal = Dict::empty().with(keys::INTERNAL_FOP, Value::str("yes"));
+        self.child(mds).setxattr(context, &Loc::inode(inode.clone()), marker, 0, internal).await.map(|_| ())
+    }
+
+    /// Heals a directory that was found by gfid and is missing somewhere: asks a subvolume that has it for its path, and
+    /// looks that up name by name, which heals each (`dht_heal_full_path`).
+    pub(super) fn heal_by_path<'a>(
+        self: &'a Arc<Self>,
+        context: &'a Context,
+        gfid: Gfid,
+        source: usize,
+    ) -> Pin<Box<dyn Future<Output = FopResult<()>> + Send + 'a>> {
+        Box::pin(async move {
+            let context = &as_root(context);
+            let loc = Loc::inode(Inode::known(gfid, FileType::Directory));
+            let reply = self.child(source).getxattr(context, &loc, Some(keys::ANCESTRY_PATH), Dict::NULL).await?;
+            let path = reply.dict.bytes(keys::ANCESTRY_PATH).unwrap_or_default();
+            let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
+            let mut parent = Inode::known(Gfid::ROOT, FileType::Directory);
+            for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).take(MAX_DEPTH) {
+                let entry = Loc::entry(parent, Bytes::copy_from_slice(name), Inode::fresh());
+                let found = self.lookup(context, &entry, Dict::NULL).await?;
+                entry.inode.identify(found.stat.gfid, found.stat.file_type());
+                parent = entry.inode;
+            }
+            Ok(())
+        })
     }
 }

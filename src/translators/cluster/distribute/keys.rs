@@ -38,6 +38,10 @@ pub const IGNORE_DEEM_STATFS: &str = "ignore-deem-statfs";
 pub const QUOTA_DEEM_STATFS: &str = "quota-deem-statfs";
 /// 32 bytes of which the first is 1: this MKDIR heals a directory.
 pub const INTERNAL_CONTEXT: &str = "glusterfs.internal-ctx";
+/// SETXATTR first removes what users have set before.
+pub const SYNC_XATTRS: &str = "sync_backend_xattrs";
+/// Asks a brick for the path of a gfid.
+pub const ANCESTRY_PATH: &str = "glusterfs.ancestry.path";
 /// POSIX ACL of a file.
 pub const ACL_ACCESS: &str = "system.posix_acl_access";
 /// POSIX ACL that new children of a directory get.

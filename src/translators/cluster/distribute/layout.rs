@@ -132,6 +132,25 @@ impl Layout {
         self.shares.iter().any(|share| matches!(share, Share::Written(disk) if disk.kind == 1))
     }
 
+    /// The same ranges, with an empty one for each subvolume that has none.
+    pub fn filled(&self) -> Vec<DiskLayout> {
+        let kind = u32::from(self.is_set_by_user());
+        let empty = DiskLayout { commit_hash: self.commit_hash, kind, start: 0, stop: 0 };
+        self.shares.iter().map(|share| if let Share::Written(disk) = share { *disk } else { empty }).collect()
+    }
+
+    /// This layout, with the ranges that unreachable subvolumes had in an `older` one, if the reachable ones have kept
+    /// theirs. So names go on hashing to a subvolume that is down, and fail there, instead of falling into a hole.
+    pub fn remembering(self, older: &Layout) -> Layout {
+        let unreachable = |share: &Share| *share == Share::Absent(Errno::ENOTCONN);
+        let same = |(now, then): (&Share, &Share)| unreachable(now) || now == then;
+        let down = self.shares.iter().any(unreachable);
+        if !down || self.shares.len() != older.shares.len() || !self.shares.iter().zip(&older.shares).all(same) {
+            return self;
+        }
+        Layout::new(older.shares.clone())
+    }
+
     /// Checks that the ranges cover the ring once, and that every subvolume has the directory.
     pub fn anomalies(&self) -> Anomalies {
         let mut anomalies = Anomalies::default();
@@ -220,6 +239,28 @@ mod tests {
         assert_eq!(hash([0, 7, 7]), 7);
         assert_eq!(hash([7, 0, 7]), 7);
         assert_eq!(hash([7, 8, 7]), COMMIT_INVALID);
+    }
+
+    #[test]
+    fn ranges_of_a_subvolume_that_is_down_are_remembered() {
+        let (low, high, down) = (written(0, 0, 9), written(0, 10, u32::MAX), Share::Absent(Errno::ENOTCONN));
+        let after =
+            |now: [Share; 2], then: [Share; 2]| Layout::new(now).remembering(&Layout::new(then)).shares().to_vec();
+        assert_eq!(after([low, down], [low, high]), [low, high]);
+        assert_eq!(
+            after([written(0, 0, 5), down], [low, high]),
+            [written(0, 0, 5), down],
+            "others have changed theirs"
+        );
+        assert_eq!(after([low, Share::Absent(Errno::ENOENT)], [low, high]), [low, Share::Absent(Errno::ENOENT)]);
+        assert_eq!(after([high, low], [low, high]), [high, low]);
+    }
+
+    #[test]
+    fn subvolumes_without_a_range_get_an_empty_one() {
+        let empty = DiskLayout { commit_hash: 7, ..DiskLayout::default() };
+        let all = DiskLayout { commit_hash: 7, kind: 0, start: 0, stop: u32::MAX };
+        assert_eq!(Layout::new([Share::Unwritten, Share::Written(all)]).filled(), [empty, all]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use rgfs_protocol::{Dict, Errno, FileType, Gfid, Value};
 use super::core::{Core, DirectoryState, as_root, to_the_end};
 use super::directory_view::{self, DirectoryView, NoDirectory};
 use super::everywhere::{self, Found, Verdict};
+use super::heal_plan::{self, Decision};
 use super::options::LookupUnhashed;
 use super::{keys, linkto};
 use crate::reply::LookupReply;
@@ -34,6 +35,17 @@ pub(super) fn standard_request(mut xdata: Dict, root: bool) -> Dict {
     xdata
 }
 
+/// What a question to all subvolumes is about.
+#[derive(Clone, Copy, Default)]
+struct Asked {
+    /// Where the name belongs.
+    hashed: Option<usize>,
+    /// In a revalidation: the gfid of the inode.
+    known: Option<Gfid>,
+    /// The gfid that an entry without one gets when nothing else is known of it.
+    wanted: Option<Gfid>,
+}
+
 impl Core {
     pub(super) async fn lookup(self: &Arc<Self>, context: &Context, loc: &Loc, xdata: Dict) -> FopResult<LookupReply> {
         if let Some(only) = self.only() {
@@ -43,11 +55,13 @@ impl Core {
             return self.revalidate_file(context, loc, file.cached, xdata).await;
         }
         let root = loc.gfid().is_root();
-        if root || self.directory(&loc.inode).is_some() {
-            return self.lookup_directory(context, loc, standard_request(xdata, root), None).await;
-        }
-        if loc.parent.is_none() {
+        if !root && loc.parent.is_none() {
             return self.discover(context, loc, xdata).await;
+        }
+        if root || self.directory(&loc.inode).is_some() {
+            let mut xdata = standard_request(xdata, root);
+            let wanted = take_gfid(&mut xdata);
+            return self.lookup_directory(context, loc, xdata, wanted, None).await;
         }
         self.lookup_fresh(context, loc, xdata).await
     }
@@ -55,27 +69,27 @@ impl Core {
     async fn lookup_fresh(self: &Arc<Self>, context: &Context, loc: &Loc, xdata: Dict) -> FopResult<LookupReply> {
         let (_, parent) = self.parent(context, loc).await?;
         let mut xdata = standard_request(xdata, false);
-        // A brick would give this gfid to an entry that has none, and the next brick another one.
-        let wanted = xdata.remove(keys::GFID_REQ);
+        let wanted = take_gfid(&mut xdata);
         let Some(hashed) = self.hashed(&parent, &loc.name) else {
-            return self.lookup_directory(context, loc, with_gfid(xdata, wanted), None).await;
+            return self.lookup_directory(context, loc, xdata, wanted, None).await;
         };
         match self.child(hashed).lookup(context, loc, xdata.clone()).await {
             Ok(reply) if reply.stat.is_dir() => {
-                let gfid = Value::Gfuuid(reply.stat.gfid);
-                let seen = Some((hashed, reply));
-                self.lookup_directory(context, loc, with_gfid(xdata, Some(gfid)), seen).await
+                self.lookup_directory(context, loc, xdata, wanted, Some((hashed, reply))).await
             }
             Ok(reply) if linkto::is_linkto(&reply.stat, &reply.xdata) => {
-                self.follow(context, loc, reply, xdata, Some(hashed), None).await
+                self.follow(context, loc, reply, xdata, Asked { hashed: Some(hashed), known: None, wanted }).await
             }
             Ok(reply) => Ok(self.found(loc, hashed, reply)),
             Err(error) if error.errno == Errno::ENOENT => match self.may_be_elsewhere(&parent) {
-                true => self.lookup_everywhere(context, loc, xdata, Some(hashed), None).await,
+                true => {
+                    let asked = Asked { hashed: Some(hashed), known: None, wanted };
+                    self.lookup_everywhere(context, loc, xdata, asked).await
+                }
                 false => Err(error),
             },
             Err(error) if matches!(error.errno, Errno::ENOTCONN | Errno::ENODATA) => {
-                self.lookup_directory(context, loc, with_gfid(xdata, wanted), None).await
+                self.lookup_directory(context, loc, xdata, wanted, None).await
             }
             Err(error) => Err(error),
         }
@@ -92,7 +106,7 @@ impl Core {
         xdata.remove(keys::GFID_REQ);
         match self.child(cached).lookup(context, loc, xdata.clone()).await {
             Ok(reply) if linkto::is_linkto(&reply.stat, &reply.xdata) => {
-                self.follow(context, loc, reply, xdata, None, Some(loc.gfid())).await
+                self.follow(context, loc, reply, xdata, Asked { known: Some(loc.gfid()), ..Asked::default() }).await
             }
             Ok(reply) if !loc.gfid().is_null() && reply.stat.gfid != loc.gfid() => {
                 Err(self.error(Errno::ESTALE, "revalidate").with_detail("another file has the name now"))
@@ -101,7 +115,7 @@ impl Core {
             // A regular file may have moved to another subvolume.
             Err(error) if error.errno == Errno::ENOENT && loc.inode.file_type() == FileType::Regular => {
                 let known = Some(loc.gfid()).filter(|gfid| !gfid.is_null());
-                self.lookup_everywhere(context, loc, xdata, None, known).await
+                self.lookup_everywhere(context, loc, xdata, Asked { known, ..Asked::default() }).await
             }
             Err(error) => Err(error),
         }
@@ -114,11 +128,10 @@ impl Core {
         loc: &Loc,
         link: LookupReply,
         xdata: Dict,
-        hashed: Option<usize>,
-        known: Option<Gfid>,
+        asked: Asked,
     ) -> FopResult<LookupReply> {
         let target = linkto::target(&link.xdata).and_then(|name| self.index_of(&name));
-        if let Some(target) = target.filter(|target| Some(*target) != hashed) {
+        if let Some(target) = target.filter(|target| Some(*target) != asked.hashed) {
             match self.child(target).lookup(context, loc, xdata.clone()).await {
                 Ok(reply) if is_data_of(&reply, link.stat.gfid) => return Ok(self.found(loc, target, reply)),
                 // The linkto is all that is left of the name: leave it alone.
@@ -126,7 +139,7 @@ impl Core {
                 _ => {}
             }
         }
-        self.lookup_everywhere(context, loc, xdata, hashed, known).await
+        self.lookup_everywhere(context, loc, xdata, asked).await
     }
 
     /// The file is there: remembers it and shows it as users see it.
@@ -151,18 +164,35 @@ impl Core {
         self: &Arc<Self>,
         context: &Context,
         loc: &Loc,
-        xdata: Dict,
-        hashed: Option<usize>,
-        known: Option<Gfid>,
+        mut xdata: Dict,
+        asked: Asked,
     ) -> FopResult<LookupReply> {
-        let mut retried = false;
+        let Asked { hashed, known, wanted } = asked;
+        let (mut retried, mut cleared) = (false, false);
         loop {
             let lookups = self.children.iter().map(|child| child.lookup(context, loc, xdata.clone()));
             let replies = join_all(lookups).await;
             let classify = |reply| everywhere::classify(reply, |name| self.index_of(name));
             let found: Vec<Found> = replies.iter().map(classify).collect();
             match everywhere::judge(&found, hashed, known) {
-                Verdict::Directory => return Box::pin(self.lookup_directory(context, loc, xdata, None)).await,
+                Verdict::Directory => {
+                    let stale = everywhere::stale_linktos(&found);
+                    if !stale.is_empty() && !cleared {
+                        cleared = true;
+                        self.remove_stale_linktos(context, loc, stale).await;
+                        continue;
+                    }
+                    match directory_view::aggregate(replies, known) {
+                        Ok(view) => return self.found_directory(context, loc, view).await,
+                        Err(NoDirectory::Failed(error)) => return Err(error),
+                        Err(NoDirectory::Mixed(gfid)) if !xdata.contains(keys::GFID_REQ) => {
+                            // The bricks give it to the entry that has none.
+                            let Some(gfid) = gfid.or(wanted) else { break };
+                            xdata.set(keys::GFID_REQ.as_bytes(), Value::Gfuuid(gfid));
+                        }
+                        Err(NoDirectory::Mixed(_)) => break,
+                    }
+                }
                 Verdict::File { cached, link } => {
                     let Some(Ok(reply)) = replies.into_iter().nth(cached) else { break };
                     if let (true, Some(hashed)) = (link, hashed) {
@@ -178,73 +208,65 @@ impl Core {
                     }
                     return Ok(self.found(loc, cached, reply));
                 }
-                Verdict::Missing { again: true, .. } if !retried => retried = true,
-                Verdict::Missing { stale, .. } => {
-                    if let Some(hashed) = stale
-                        && let Err(error) = self.remove_stale_linkto(context, loc, hashed).await
-                    {
-                        tracing::info!(%error, "a linkto that leads nowhere stays");
-                    }
+                Verdict::Missing { again: true } if !retried => retried = true,
+                Verdict::Missing { .. } => {
+                    self.remove_stale_linktos(context, loc, everywhere::stale_linktos(&found)).await;
                     return Err(self.error(Errno::ENOENT, "lookup everywhere"));
                 }
-                Verdict::Error(errno) => return Err(self.error(errno, "lookup everywhere")),
+                Verdict::Error(errno) => match wanted.filter(|_| errno == Errno::ENODATA) {
+                    Some(gfid) if !xdata.contains(keys::GFID_REQ) => {
+                        xdata.set(keys::GFID_REQ.as_bytes(), Value::Gfuuid(known.unwrap_or(gfid)));
+                    }
+                    _ => return Err(self.error(errno, "lookup everywhere")),
+                },
             }
         }
-        Err(self.error(Errno::EIO, "lookup everywhere"))
+        let error = self.error(Errno::EIO, "lookup everywhere");
+        Err(error.with_detail("a directory on some children, a linkto or an entry without gfid on others"))
+    }
+
+    async fn remove_stale_linktos(&self, context: &Context, loc: &Loc, stale: Vec<usize>) {
+        for at in stale {
+            if let Err(error) = self.remove_stale_linkto(context, loc, at).await {
+                tracing::info!(%error, "a linkto that leads nowhere stays");
+            }
+        }
     }
 
     /// Looks a directory up on all subvolumes; `seen` is an answer that is there already.
-    pub(super) async fn lookup_directory(
+    async fn lookup_directory(
         self: &Arc<Self>,
         context: &Context,
         loc: &Loc,
-        xdata: Dict,
+        mut xdata: Dict,
+        wanted: Option<Gfid>,
         seen: Option<(usize, LookupReply)>,
     ) -> FopResult<LookupReply> {
+        let inode = Some(loc.gfid()).filter(|gfid| !gfid.is_null());
+        let known = seen.as_ref().map(|(_, reply)| reply.stat.gfid).or(inode);
+        if let Some(gfid) = known {
+            xdata.set(keys::GFID_REQ.as_bytes(), Value::Gfuuid(gfid));
+        }
         let others = self.children.iter().enumerate();
         let others = others.filter(|(index, _)| seen.as_ref().is_none_or(|(known, _)| known != index));
         let mut replies = join_all(others.map(|(_, child)| child.lookup(context, loc, xdata.clone()))).await;
         if let Some((index, reply)) = seen {
             replies.insert(index.min(replies.len()), Ok(reply));
         }
-        match directory_view::aggregate(replies) {
+        match directory_view::aggregate(replies, known) {
+            Ok(view) if view.gfids_differ && inode.is_some() => {
+                Err(self.error(Errno::ESTALE, "revalidate").with_detail("children disagree about the gfid"))
+            }
             Ok(view) => self.found_directory(context, loc, view).await,
             Err(NoDirectory::Failed(error)) => Err(error),
-            Err(NoDirectory::Mixed) if loc.parent.is_some() => {
+            Err(NoDirectory::Mixed(_)) if loc.parent.is_some() => {
                 let (_, parent) = self.parent(context, loc).await?;
                 let hashed = self.hashed(&parent, &loc.name);
-                let known = Some(loc.gfid()).filter(|gfid| !gfid.is_null());
-                Box::pin(self.lookup_mixed(context, loc, xdata, hashed, known)).await
+                self.lookup_everywhere(context, loc, xdata, Asked { hashed, known: inode, wanted }).await
             }
-            Err(NoDirectory::Mixed) => {
+            Err(NoDirectory::Mixed(_)) => {
                 Err(self.error(Errno::EIO, "lookup").with_detail("directory on some children only"))
             }
-        }
-    }
-
-    /// [`Core::lookup_everywhere`] for a name that is no directory everywhere; never comes back to directories.
-    async fn lookup_mixed(
-        self: &Arc<Self>,
-        context: &Context,
-        loc: &Loc,
-        xdata: Dict,
-        hashed: Option<usize>,
-        known: Option<Gfid>,
-    ) -> FopResult<LookupReply> {
-        let lookups = self.children.iter().map(|child| child.lookup(context, loc, xdata.clone()));
-        let replies = join_all(lookups).await;
-        let found: Vec<Found> =
-            replies.iter().map(|reply| everywhere::classify(reply, |name| self.index_of(name))).collect();
-        match everywhere::judge(&found, hashed, known) {
-            Verdict::File { cached, .. } | Verdict::Relink { cached } => match replies.into_iter().nth(cached) {
-                Some(Ok(reply)) => Ok(self.found(loc, cached, reply)),
-                _ => Err(self.error(Errno::EIO, "lookup")),
-            },
-            Verdict::Error(errno) => Err(self.error(errno, "lookup")),
-            Verdict::Missing { .. } => Err(self.error(Errno::ENOENT, "lookup")),
-            Verdict::Directory => Err(self
-                .error(Errno::EIO, "lookup")
-                .with_detail("a directory on some children, an entry without gfid or a linkto on others")),
         }
     }
 
@@ -258,28 +280,49 @@ impl Core {
         if let Some(hash) = view.commit_hash {
             self.commit_hash.store(hash, Ordering::Relaxed);
         }
+        let gfid = view.reply.stat.gfid;
         if view.gfids_differ {
-            tracing::warn!(gfid = %view.reply.stat.gfid, "children disagree about the gfid of a directory");
+            tracing::warn!(%gfid, "children disagree about the gfid of a directory");
         }
-        let root = view.reply.stat.gfid.is_root();
-        let mut state = DirectoryState { mds: if root { Some(0) } else { view.mds }, layout: view.layout };
-        let anomalies = state.layout.anomalies();
-        let heals = anomalies.is_broken_ring() || state.mds.is_none();
-        if heals && !anomalies.is_unknown() && anomalies.missing == 0 {
-            // The inode is still fresh, or the caller's: healing goes by the gfid.
-            let inode = Inode::known(view.reply.stat.gfid, FileType::Directory);
-            let hashed = match &loc.parent {
-                Some(parent) => self.directory(parent).and_then(|parent| self.hashed(&parent, &loc.name)),
-                None => None,
-            };
-            let (core, healer) = (self.clone(), as_root(context));
-            state =
-                to_the_end(self, "heal", async move { Ok(core.heal(&healer, &inode, state, hashed).await) }).await?;
-        } else if anomalies != super::layout::Anomalies::default() || view.attributes_differ || view.xattrs_differ {
-            tracing::debug!(gfid = %view.reply.stat.gfid, ?anomalies, "a directory differs between children");
+        let hashed = match &loc.parent {
+            Some(parent) => self.directory(parent).and_then(|parent| self.hashed(&parent, &loc.name)),
+            None => None,
+        };
+        let seen = |view: &DirectoryView| DirectoryState { mds: view.mds, layout: view.layout.clone() };
+        let (mut state, reply) = match heal_plan::decide(&view, hashed) {
+            Decision::Nothing => (seen(&view), view.reply),
+            Decision::Refused(reason) => {
+                tracing::info!(%gfid, reason, "a directory differs between children and stays so");
+                (seen(&view), view.reply)
+            }
+            Decision::ByPath => {
+                let mut state = seen(&view);
+                match self.heal_by_path(context, gfid, view.source).await {
+                    Ok(()) => {
+                        let inode = Inode::known(gfid, FileType::Directory);
+                        state.layout = self.read_layout(&as_root(context), &inode).await?;
+                    }
+                    Err(error) => tracing::info!(%error, %gfid, "a directory is missing on some children"),
+                }
+                (state, view.reply)
+            }
+            Decision::Heal(plan) => {
+                let (core, healer, loc) = (self.clone(), as_root(context), loc.clone());
+                to_the_end(self, "heal", async move {
+                    let state = core.heal_directory(&healer, &loc, &view, plan, hashed).await?;
+                    Ok((state, view.reply))
+                })
+                .await?
+            }
+        };
+        if gfid.is_root() {
+            state.mds = Some(0);
+        }
+        if let Some(older) = self.directory(&loc.inode) {
+            state.layout = state.layout.remembering(&older.layout);
         }
         self.remember_directory(&loc.inode, state);
-        Ok(view.reply)
+        Ok(reply)
     }
 
     /// Finds an inode by its gfid, on all subvolumes (`dht_do_discover`). Never makes linktos.
@@ -309,21 +352,23 @@ impl Core {
                         false => Err(self.error(Errno::ENOENT, "find by gfid")),
                     })
                 };
-                match directory_view::aggregate(replies.into_iter().map(missing).collect()) {
+                match directory_view::aggregate(replies.into_iter().map(missing).collect(), Some(loc.gfid())) {
                     Ok(view) => self.found_directory(context, loc, view).await,
                     Err(NoDirectory::Failed(error)) => Err(error),
-                    Err(NoDirectory::Mixed) => Err(self.error(Errno::EIO, "find by gfid")),
+                    Err(NoDirectory::Mixed(_)) => Err(self.error(Errno::EIO, "find by gfid")),
                 }
             }
         }
     }
 }
 
-fn with_gfid(mut xdata: Dict, gfid: Option<Value>) -> Dict {
-    if let Some(gfid) = gfid {
-        xdata.set(keys::GFID_REQ.as_bytes(), gfid);
+/// The gfid that the layer above wants a new object to have. A brick would give it to an entry that has none, and the next
+/// brick another one: it is kept aside.
+fn take_gfid(xdata: &mut Dict) -> Option<Gfid> {
+    match xdata.remove(keys::GFID_REQ)? {
+        Value::Gfuuid(gfid) => Some(gfid),
+        other => other.as_bytes().and_then(|bytes| Some(Gfid(bytes.as_ref().try_into().ok()?))),
     }
-    xdata
 }
 
 fn is_data_of(reply: &LookupReply, gfid: Gfid) -> bool {

@@ -4,7 +4,7 @@
 //! child that takes its [`hash`], or elsewhere, and then that child has a [`linkto`] file that says where.
 //!
 //! - decisions, without I/O: [`hash`], [`name`], [`layout`], [`new_layout`], [`space`], [`linkto`], [`everywhere`],
-//!   [`directory_view`], [`rename_plan`], [`merge`], [`cookie`], [`status`], [`options`];
+//!   [`directory_view`], [`heal_plan`], [`rename_plan`], [`merge`], [`cookie`], [`status`], [`options`];
 //! - fops: `lookup`, `create`, `mkdir`, `remove`, `rename_file`, `rename_directory`, `link`, `readdir`,
 //!   `directory_fops`, `virtual_xattrs`; what they share is in `core`, `locks`, `link_file` and `heal`;
 //! - this file: the face of the translator. Fops on files go straight to the child that has the file.
@@ -19,6 +19,10 @@ pub mod directory_view;
 pub mod everywhere;
 pub mod hash;
 mod heal;
+mod heal_layout;
+pub mod heal_plan;
+#[cfg(test)]
+mod heal_tests;
 pub mod keys;
 pub mod layout;
 mod link;

@@ -227,7 +227,7 @@ impl Core {
         if !gone.is_empty() {
             let (root, by_gfid) = (as_root(context), Loc::inode(loc.inode.clone()));
             match self.child(hashed).stat(&root, &by_gfid, Dict::NULL).await {
-                Ok(there) => self.restore(context, loc, &there.stat, doomed.as_deref(), &gone).await,
+                Ok(there) => self.restore(context, loc, &there.stat, hashed, doomed.as_deref(), &gone).await,
                 Err(error) => {
                     tracing::warn!(%error, "a directory that could not be removed is missing on some children")
                 }
@@ -237,18 +237,23 @@ impl Core {
     }
 
     /// Makes the directory again where it was removed, because it stays elsewhere. The caller holds the namespace lock.
-    async fn restore(&self, context: &Context, loc: &Loc, stat: &Iatt, state: Option<&DirectoryState>, gone: &[usize]) {
+    async fn restore(
+        &self,
+        context: &Context,
+        loc: &Loc,
+        stat: &Iatt,
+        hashed: usize,
+        state: Option<&DirectoryState>,
+        gone: &[usize],
+    ) {
         let root = &as_root(context);
-        let mut heals = [0u8; 32];
-        heals[0] = 1;
-        let request = Dict::empty()
-            .with(keys::GFID_REQ, Value::Gfuuid(stat.gfid))
-            .with(keys::INTERNAL_CONTEXT, Value::Ptr(Bytes::copy_from_slice(&heals)));
         let entry = Loc { inode: Inode::fresh(), ..loc.clone() };
-        let by_gfid = Loc::inode(Inode::known(stat.gfid, stat.file_type()));
+        let inode = Inode::known(stat.gfid, stat.file_type());
+        let by_gfid = Loc::inode(inode.clone());
+        let xattrs = self.custom_xattrs(root, &inode, hashed).await.unwrap_or_default();
         for index in gone {
             let child = self.child(*index);
-            if let Err(error) = child.mkdir(root, &entry, stat.mode, 0, request.clone()).await {
+            if let Err(error) = self.make_again(root, &entry, stat, &xattrs, *index).await {
                 tracing::warn!(%error, "a directory that could not be removed is missing on one child now");
                 continue;
             }

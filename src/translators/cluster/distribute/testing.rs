@@ -47,6 +47,9 @@ struct State {
     down: bool,
 }
 
+/// Stands for "no gfid yet".
+const UNNAMED: Gfid = Gfid([0xff; 16]);
+
 /// The brick.
 pub(crate) struct MemoryBrick {
     name: Arc<str>,
@@ -129,12 +132,46 @@ impl MemoryBrick {
         };
     }
 
-    /// Removes a file behind everybody's back.
+    /// Removes a file or directory behind everybody's back.
     pub(crate) fn lose(&self, path: &str) {
         let mut state = self.state();
         let (parent, name) = path.rsplit_once('/').unwrap();
         let parent = resolve(&state, parent).unwrap();
-        state.objects.get_mut(&parent).unwrap().names.remove(name.as_bytes());
+        let gfid = state.objects.get_mut(&parent).unwrap().names.remove(name.as_bytes()).unwrap();
+        if state.objects[&gfid].stat.is_dir() {
+            state.objects.remove(&gfid);
+        }
+    }
+
+    /// Makes an object behind everybody's back, as somebody with access to the brick's disk can.
+    pub(crate) fn plant(&self, path: &str, gfid: Gfid, mode: u32, xattrs: &[(&str, &[u8])]) {
+        let stat = self.new_stat(gfid, mode, 0, 0);
+        let xattrs = xattrs.iter().map(|(name, value)| ((*name).to_owned(), Bytes::copy_from_slice(value)));
+        let mut state = self.state();
+        let (parent, name) = path.rsplit_once('/').unwrap();
+        let parent = resolve(&state, parent).unwrap();
+        state.objects.insert(gfid, Object { stat, xattrs: xattrs.collect(), ..Object::default() });
+        let name = Bytes::copy_from_slice(name.as_bytes());
+        state.objects.get_mut(&parent).unwrap().names.insert(name, gfid);
+    }
+
+    /// Makes a directory that has no gfid until a lookup brings one.
+    pub(crate) fn plant_without_gfid(&self, path: &str) {
+        self.plant(path, UNNAMED, 0o040_755, &[]);
+    }
+
+    /// Attributes of the object at a path.
+    pub(crate) fn stat_of(&self, path: &str) -> Option<Iatt> {
+        let state = self.state();
+        Some(state.objects.get(&resolve(&state, path)?)?.stat)
+    }
+
+    /// Changes owner and mode behind everybody's back.
+    pub(crate) fn own(&self, path: &str, uid: u32, mode: u32) {
+        let mut state = self.state();
+        let gfid = resolve(&state, path).unwrap();
+        let stat = &mut state.objects.get_mut(&gfid).unwrap().stat;
+        (stat.uid, stat.mode) = (uid, mode);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -226,8 +263,13 @@ impl MemoryBrick {
             Some(there) if internal && !there.stat.is_dir() => there.stat.nlink += 1,
             Some(_) => return Err(self.error(Errno::EEXIST, "gfid exists")),
             None => {
-                const IGNORED: [&str; 4] =
-                    [keys::GFID_REQ, keys::INTERNAL_FOP, keys::PREOP_PARENT, keys::FORCE_REPLACE];
+                const IGNORED: [&str; 5] = [
+                    keys::GFID_REQ,
+                    keys::INTERNAL_FOP,
+                    keys::PREOP_PARENT,
+                    keys::FORCE_REPLACE,
+                    keys::INTERNAL_CONTEXT,
+                ];
                 let mut object =
                     Object { stat: self.new_stat(gfid, mode, context.uid, context.gid), ..Object::default() };
                 let checked = xdata.contains(keys::PREOP_PARENT);
@@ -322,6 +364,16 @@ fn resolve(state: &State, path: &str) -> Option<Gfid> {
     Some(gfid)
 }
 
+fn path_of(state: &State, gfid: Gfid) -> Option<String> {
+    if gfid.is_root() {
+        return Some(String::new());
+    }
+    let (parent, name) = state.objects.iter().find_map(|(parent, object)| {
+        object.names.iter().find(|(_, child)| **child == gfid).map(|(name, _)| (*parent, name))
+    })?;
+    Some(format!("{}/{}", path_of(state, parent)?, String::from_utf8_lossy(name)))
+}
+
 #[async_trait]
 impl Translator for MemoryBrick {
     fn name(&self) -> &Arc<str> {
@@ -341,8 +393,18 @@ impl Translator for MemoryBrick {
     }
 
     async fn lookup(&self, context: &Context, loc: &Loc, xdata: Dict) -> FopResult<LookupReply> {
-        let state = self.enter(context, "LOOKUP", &loc.name).await?;
-        let gfid = if loc.gfid().is_root() { Gfid::ROOT } else { self.find(&state, loc)? };
+        let mut state = self.enter(context, "LOOKUP", &loc.name).await?;
+        let mut gfid = if loc.gfid().is_root() { Gfid::ROOT } else { self.find(&state, loc)? };
+        if gfid == UNNAMED {
+            let Some(Value::Gfuuid(given)) = xdata.get(keys::GFID_REQ) else {
+                return Err(self.error(Errno::ENODATA, "lookup"));
+            };
+            gfid = *given;
+            let mut object = state.objects.remove(&UNNAMED).unwrap();
+            object.stat.gfid = gfid;
+            state.objects.insert(gfid, object);
+            state.objects.get_mut(&loc.parent_gfid()).unwrap().names.insert(loc.name.clone(), gfid);
+        }
         let object = &state.objects[&gfid];
         let postparent = state.objects.get(&loc.parent_gfid()).map(|parent| parent.stat).unwrap_or_default();
         Ok(LookupReply { stat: object.stat, postparent, xdata: self.answers(object, &xdata) })
@@ -521,9 +583,12 @@ impl Translator for MemoryBrick {
         Ok(StatfsReply { statfs, xdata: Dict::NULL })
     }
 
-    async fn setxattr(&self, c: &Context, loc: &Loc, dict: Dict, _: u32, _: Dict) -> FopResult<Dict> {
+    async fn setxattr(&self, c: &Context, loc: &Loc, dict: Dict, _: u32, xdata: Dict) -> FopResult<Dict> {
         let mut state = self.enter(c, "SETXATTR", &loc.name).await?;
         let gfid = self.find_inode(&state, loc)?;
+        if xdata.contains(keys::SYNC_XATTRS) {
+            state.objects.get_mut(&gfid).unwrap().xattrs.retain(|name, _| !name.starts_with("user."));
+        }
         for (key, value) in dict.iter() {
             let key = String::from_utf8(key.to_vec()).unwrap();
             state.objects.get_mut(&gfid).unwrap().xattrs.insert(key, value.as_bytes().unwrap());
@@ -535,6 +600,11 @@ impl Translator for MemoryBrick {
         let state = self.enter(c, "GETXATTR", name.unwrap_or("").as_bytes()).await?;
         let gfid = self.find_inode(&state, loc)?;
         let mut dict = Dict::empty();
+        if name == Some(keys::ANCESTRY_PATH) {
+            let path = path_of(&state, gfid).ok_or_else(|| self.error(Errno::ENOENT, "getxattr"))?;
+            let dict = dict.with(keys::ANCESTRY_PATH, Value::str(&path));
+            return Ok(XattrReply { dict, xdata: Dict::NULL });
+        }
         for (key, value) in &state.objects[&gfid].xattrs {
             if name.is_none_or(|name| name == key) {
                 dict.set(key.clone().into_bytes(), Value::Ptr(value.clone()));
@@ -544,6 +614,13 @@ impl Translator for MemoryBrick {
             true => Err(self.error(Errno::ENODATA, "getxattr")),
             false => Ok(XattrReply { dict, xdata: Dict::NULL }),
         }
+    }
+
+    async fn removexattr(&self, c: &Context, loc: &Loc, name: &str, _: Dict) -> FopResult<Dict> {
+        let mut state = self.enter(c, "REMOVEXATTR", name.as_bytes()).await?;
+        let gfid = self.find_inode(&state, loc)?;
+        let removed = state.objects.get_mut(&gfid).unwrap().xattrs.remove(name);
+        removed.map(|_| Dict::NULL).ok_or_else(|| self.error(Errno::ENODATA, "removexattr"))
     }
 
     async fn xattrop(&self, c: &Context, loc: &Loc, _: XattropFlags, dict: Dict, _: Dict) -> FopResult<XattrReply> {

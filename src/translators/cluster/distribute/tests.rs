@@ -17,17 +17,17 @@ use crate::volfile::{Kind, Options, Position, Volume};
 use crate::{Context, Fd, FopError, FopResult, Inode, Loc, Translator};
 
 /// A volume of bricks `v-client-0`, `v-client-1`... whose root has been looked up.
-struct Cluster {
-    bricks: Vec<Arc<MemoryBrick>>,
+pub(super) struct Cluster {
+    pub(super) bricks: Vec<Arc<MemoryBrick>>,
     top: Arc<Distribute>,
-    root: Arc<Inode>,
+    pub(super) root: Arc<Inode>,
 }
 
 fn block<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
-fn fresh_gfid() -> Gfid {
+pub(super) fn fresh_gfid() -> Gfid {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let mut gfid = [0xee; 16];
     gfid[15] = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -46,7 +46,7 @@ fn volume(options: &[(&str, &str)]) -> Volume {
 }
 
 impl Cluster {
-    fn new(count: usize) -> Self {
+    pub(super) fn new(count: usize) -> Self {
         Self::with(count, &[])
     }
 
@@ -70,12 +70,15 @@ impl Cluster {
         cluster
     }
 
-    fn second_client(&self) -> Self {
+    pub(super) fn second_client(&self) -> Self {
         Self::over(self.bricks.clone(), &[])
     }
 
     /// Runs one operation; answers how many rounds it took. No lock may be left.
-    fn run<T, F: Future<Output = T>>(&self, operation: impl FnOnce(Context, Arc<Distribute>) -> F) -> (T, u32) {
+    pub(super) fn run<T, F: Future<Output = T>>(
+        &self,
+        operation: impl FnOnce(Context, Arc<Distribute>) -> F,
+    ) -> (T, u32) {
         let context = Context { pid: 42, ..Context::internal() };
         let rounds = context.rounds.clone();
         let result = block(operation(context, self.top.clone()));
@@ -85,17 +88,17 @@ impl Cluster {
         (result, rounds.count())
     }
 
-    fn forget(&self) {
+    pub(super) fn forget(&self) {
         for brick in &self.bricks {
             brick.take_trace();
         }
     }
 
-    fn traces(&self) -> Vec<Vec<String>> {
+    pub(super) fn traces(&self) -> Vec<Vec<String>> {
         self.bricks.iter().map(|brick| brick.take_trace()).collect()
     }
 
-    fn lookup(&self, parent: &Arc<Inode>, name: &str) -> (FopResult<Arc<Inode>>, u32) {
+    pub(super) fn lookup(&self, parent: &Arc<Inode>, name: &str) -> (FopResult<Arc<Inode>>, u32) {
         let loc = Loc::entry(parent.clone(), name.to_owned(), Inode::fresh());
         self.run(|context, top| async move {
             let found =
@@ -105,11 +108,11 @@ impl Cluster {
         })
     }
 
-    fn find(&self, parent: &Arc<Inode>, name: &str) -> Arc<Inode> {
+    pub(super) fn find(&self, parent: &Arc<Inode>, name: &str) -> Arc<Inode> {
         self.lookup(parent, name).0.unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
-    fn create(&self, parent: &Arc<Inode>, name: &str) -> (FopResult<Arc<Inode>>, u32) {
+    pub(super) fn create(&self, parent: &Arc<Inode>, name: &str) -> (FopResult<Arc<Inode>>, u32) {
         let loc = Loc::entry(parent.clone(), name.to_owned(), Inode::fresh());
         let fd = Fd::new(loc.inode.clone(), libc::O_RDWR, 42);
         let request = Dict::empty().with(keys::GFID_REQ, Value::Gfuuid(fresh_gfid()));
@@ -120,7 +123,7 @@ impl Cluster {
         })
     }
 
-    fn mkdir(&self, parent: &Arc<Inode>, name: &str) -> (FopResult<Arc<Inode>>, u32) {
+    pub(super) fn mkdir(&self, parent: &Arc<Inode>, name: &str) -> (FopResult<Arc<Inode>>, u32) {
         let loc = Loc::entry(parent.clone(), name.to_owned(), Inode::fresh());
         let request = Dict::empty().with(keys::GFID_REQ, Value::Gfuuid(fresh_gfid()));
         self.run(|context, top| async move {
@@ -182,19 +185,19 @@ impl Cluster {
         names
     }
 
-    fn disk(&self, brick: usize, path: &str) -> DiskLayout {
+    pub(super) fn disk(&self, brick: usize, path: &str) -> DiskLayout {
         DiskLayout::decode(&self.bricks[brick].xattr(path, keys::LAYOUT).unwrap()).unwrap()
     }
 
     /// A name that belongs to brick `index` in a directory of the usual two ranges.
-    fn name_at(&self, path: &str, index: usize, number: usize) -> String {
+    pub(super) fn name_at(&self, path: &str, index: usize, number: usize) -> String {
         let layout = self.disk(index, path);
         let names = (0..).map(|count| format!("f{count}"));
         names.filter(|name| layout.contains(hash::hash(name.as_bytes()))).nth(number).unwrap()
     }
 }
 
-fn errno<T>(result: FopResult<T>) -> Errno {
+pub(super) fn errno<T>(result: FopResult<T>) -> Errno {
     match result {
         Ok(_) => panic!("succeeded"),
         Err(FopError { errno, .. }) => errno,

@@ -1,0 +1,146 @@
+//! Writing the layout of a directory (`dht-selfheal.c:dht_selfheal_layout_lock` and what follows it).
+//!
+//! The layout of a directory is only written under the write lock of all subvolumes, after reading it again: otherwise
+//! a client with old news would overwrite what rebalance has just written.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rgfs_protocol::types::LockType;
+use rgfs_protocol::{Dict, Errno, Value};
+
+use super::core::Core;
+use super::layout::{COMMIT_INVALID, DiskLayout, Layout, Share};
+use super::locks::Transaction;
+use super::lookup::standard_request;
+use super::new_layout::{self, Candidate, Rules};
+use super::{directory_view, hash, keys};
+use crate::inode::Inode;
+use crate::translators::cluster::join_all;
+use crate::{Context, FopResult, Loc};
+
+impl Core {
+    /// Makes the ranges cover the ring once, and gives an empty one to subvolumes that have none. Both are judged by what
+    /// the subvolumes have under the lock, not by what was seen before.
+    ///
+    /// # Errors
+    /// When a subvolume does not answer, or a user has set broken ranges: they stay as they are.
+    pub(super) async fn heal_layout(self: &Arc<Self>, context: &Context, inode: &Arc<Inode>) -> FopResult<Layout> {
+        let mut transaction = Transaction::new(self, context);
+        transaction.whole_layout(inode).await?;
+        let seen = self.read_layout(context, inode).await?;
+        let anomalies = seen.anomalies();
+        if anomalies.is_unknown() {
+            return Err(self.error(Errno::ENOTCONN, "read the layout again").with_detail("a child does not answer"));
+        }
+        if anomalies.is_broken_ring() && seen.is_set_by_user() {
+            return Err(self.error(Errno::EPERM, "heal the layout").with_detail("a user has set it"));
+        }
+        let healed = if anomalies.is_broken_ring() {
+            self.write_new_layout(context, inode, &seen, COMMIT_INVALID).await
+        } else if anomalies.unwritten > 0 {
+            self.write_layout(context, inode, &seen, &seen.filled()).await
+        } else {
+            Ok(seen)
+        };
+        transaction.release();
+        healed
+    }
+
+    /// Reads the layout of a directory from all children, by its gfid.
+    pub(super) async fn read_layout(&self, context: &Context, inode: &Arc<Inode>) -> FopResult<Layout> {
+        let loc = Loc::inode(inode.clone());
+        let request = standard_request(Dict::NULL, false);
+        let replies = join_all(self.children.iter().map(|child| child.lookup(context, &loc, request.clone()))).await;
+        match directory_view::aggregate(replies, Some(inode.gfid())) {
+            Ok(view) => Ok(view.layout),
+            Err(directory_view::NoDirectory::Failed(error)) => Err(error),
+            Err(directory_view::NoDirectory::Mixed(_)) => Err(self.error(Errno::ENOTDIR, "read the layout")),
+        }
+    }
+
+    /// Deals out new ranges among the children that have the directory, and writes them. The caller holds the lock.
+    pub(super) async fn write_new_layout(
+        &self,
+        context: &Context,
+        inode: &Arc<Inode>,
+        seen: &Layout,
+        commit_hash: u32,
+    ) -> FopResult<Layout> {
+        let usages = self.usages();
+        let candidates: Vec<Candidate> = seen
+            .shares()
+            .iter()
+            .enumerate()
+            .map(|(index, share)| Candidate {
+                name: self.child(index).name().clone(),
+                eligible: !matches!(share, Share::Absent(_)) && !self.is_leaving(index),
+                filled: self.is_filled(index),
+                chunks: usages.get(index).and_then(Option::as_ref).and_then(|usage| usage.chunks),
+            })
+            .collect();
+        // The C client hashes the path; any start is valid, and only the root's path is known here.
+        let start =
+            if inode.gfid().is_root() { hash::hash(b"/") } else { hash::hash(inode.gfid().to_string().as_bytes()) };
+        let rules = Rules { spread: self.options.spread, weighted: self.options.weighted, start, commit_hash };
+        let dealt = new_layout::deal(&candidates, rules)
+            .ok_or_else(|| self.error(Errno::EIO, "deal out a layout").with_detail("no child may get a range"))?;
+        self.write_layout(context, inode, seen, &dealt).await
+    }
+
+    /// Writes the given ranges to all children that have the directory, except where they are already.
+    async fn write_layout(
+        &self,
+        context: &Context,
+        inode: &Arc<Inode>,
+        seen: &Layout,
+        dealt: &[DiskLayout],
+    ) -> FopResult<Layout> {
+        let loc = &Loc::inode(inode.clone());
+        let request =
+            Dict::empty().with(keys::IATT_IN_XATTR, Value::Int(1)).with(keys::INTERNAL_FOP, Value::str("yes"));
+        let there = || {
+            let all = seen.shares().iter().zip(dealt).enumerate();
+            all.filter(|(_, (share, disk))| !matches!(share, Share::Absent(_)) && **share != Share::Written(**disk))
+        };
+        let writes = there().map(|(index, (_, disk))| {
+            let value = Value::Ptr(Bytes::copy_from_slice(&disk.encode()));
+            let dict = Dict::empty().with(keys::LAYOUT, value);
+            self.child(index).setxattr(context, loc, dict, 0, request.clone())
+        });
+        let results = join_all(writes).await;
+        let mut shares = seen.shares().to_vec();
+        for ((index, (_, disk)), result) in there().zip(results) {
+            if let Some(share) = shares.get_mut(index) {
+                *share = match result {
+                    Ok(_) => Share::Written(*disk),
+                    Err(error) => {
+                        tracing::warn!(%error, gfid = %inode.gfid(), "a range could not be written");
+                        Share::Absent(error.errno)
+                    }
+                };
+            }
+        }
+        Ok(Layout::new(shares))
+    }
+
+    /// The layout of a directory that mkdir has just made: written unless another client was faster.
+    pub(super) async fn give_layout(
+        self: &Arc<Self>,
+        context: &Context,
+        inode: &Arc<Inode>,
+        hashed: usize,
+        commit_hash: u32,
+    ) -> FopResult<Layout> {
+        let mut transaction = Transaction::new(self, context);
+        transaction.inode(hashed, keys::LAYOUT_DOMAIN, inode, LockType::Write).await?;
+        let seen = self.read_layout(context, inode).await?;
+        let given = if seen.anomalies().is_broken_ring() {
+            self.write_new_layout(context, inode, &seen, commit_hash).await
+        } else {
+            Ok(seen)
+        };
+        transaction.release();
+        given
+    }
+}
