@@ -348,6 +348,12 @@ fn on_an_arbiter_volume_with_a_data_brick_that_comes_and_goes() {
     scenario(|sandbox| at_once(sandbox, Shape::Arbiter, [Client::Rgfs, Client::C], Some(1)));
 }
 
+/// With nobody else to blame.
+#[test]
+fn two_mounts_of_rgfs_on_an_arbiter_volume_with_a_data_brick_that_comes_and_goes() {
+    scenario(|sandbox| at_once(sandbox, Shape::Arbiter, [Client::Rgfs, Client::Rgfs], Some(0)));
+}
+
 #[test]
 fn on_distributed_sets_with_a_brick_that_comes_and_goes() {
     scenario(|sandbox| at_once(sandbox, Shape::Distributed, [Client::Rgfs, Client::C], Some(4)));
@@ -376,6 +382,12 @@ fn c_with_the_first_brick_that_comes_and_goes() {
 #[ignore = "says nothing about rgfs; run it when the tests above fail"]
 fn c_on_an_arbiter_volume() {
     scenario(|sandbox| at_once(sandbox, Shape::Arbiter, [Client::C, Client::C], Some(1)));
+}
+
+#[test]
+#[ignore = "says nothing about rgfs; run it when the tests above fail"]
+fn c_on_an_arbiter_volume_with_its_arbiter_that_comes_and_goes() {
+    scenario(|sandbox| at_once(sandbox, Shape::Arbiter, [Client::C, Client::C], Some(2)));
 }
 
 #[test]

@@ -219,7 +219,8 @@ impl Core {
         snapshot: super::family::Snapshot,
     ) -> FopResult<(u64, Arc<Shared>)> {
         let context = with_own_locks(&change.context);
-        let locked = self.lock_for_change(&context, change, snapshot.up).await;
+        let contended = lock(session_of(state, change.kind)).take_contended();
+        let locked = self.lock_for_change(&context, change, snapshot.up, contended).await;
         let locks = match locked {
             Ok(locks) => locks,
             Err(error) => {
@@ -265,10 +266,19 @@ impl Core {
         Ok((number, shared))
     }
 
-    async fn lock_for_change(self: &Arc<Self>, context: &Context, change: &Change, up: ChildSet) -> FopResult<Locks> {
+    async fn lock_for_change(
+        self: &Arc<Self>,
+        context: &Context,
+        change: &Change,
+        up: ChildSet,
+        contended: bool,
+    ) -> FopResult<Locks> {
         let (start, len) = if change.kind == Kind::Metadata { (METADATA_START, 0) } else { (0, 0) };
         let lockee = Lockee::Range { target: change.target.clone(), start, len };
-        let locks = self.lock(context, &self.name, smallvec![lockee], up).await?;
+        let locks = match contended {
+            true => self.wait_for_locks(context, &self.name, smallvec![lockee], up).await?,
+            false => self.lock(context, &self.name, smallvec![lockee], up).await?,
+        };
         let children = locks.children();
         if self.has_quorum(children) {
             return Ok(locks);
@@ -445,7 +455,8 @@ impl Core {
         let note_first = note_first && !super::planted::is_planted(super::planted::Fault::AnswerBeforeNote);
         let broken = note_first || outcome.verdict == Verdict::Unclear;
         let leaving = Leaving {
-            end: broken || outcome.contended,
+            end: broken,
+            contended: outcome.contended,
             linger: change.linger && self.options.eager_lock && !self.options.post_op_delay.is_zero(),
         };
         let now = self.clock.now();
@@ -611,10 +622,11 @@ impl Core {
         }
     }
 
-    /// Whether a session is open that a change of this fd could join.
+    /// Whether a session is open that a change of this fd could join. One that ends does not count: who waits for the next
+    /// may have to wait for other clients.
     pub(super) fn is_session_open(&self, fd: &Fd) -> bool {
         let state = self.inode(&fd.inode);
-        state.open_sessions().is_some_and(|sessions| !lock(&sessions.data).is_idle())
+        state.open_sessions().is_some_and(|sessions| lock(&sessions.data).is_joinable())
     }
 
     /// Closes a session that is ready for it, without waiting.

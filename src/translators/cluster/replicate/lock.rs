@@ -3,6 +3,7 @@
 //! First all locks are asked of all children at once, without waiting. When any child refuses, everything that was granted
 //! is given back, and then the locks are waited for one after the other: lockee after lockee in the order of gfids and
 //! names, and each of them child after child. All clients wait in that order, and so never for each other in a circle.
+//! (Nobody waits when he holds a lock that comes later in that order; without waiting any may be asked for.)
 //!
 //! Ask for locks inside [`to_the_end`](super::core::to_the_end), or another task that nobody drops: nobody can take back
 //! a request that waits in a brick.
@@ -85,6 +86,16 @@ enum Request {
     Release,
 }
 
+/// One lock on one child.
+#[derive(Clone, Copy)]
+struct Turn {
+    /// Index of the lockee.
+    lockee: usize,
+    child: usize,
+}
+
+type Turns = SmallVec<[Turn; 3]>;
+
 /// What is held of one lockee.
 struct Held {
     lockee: Lockee,
@@ -162,6 +173,24 @@ impl Core {
         if !errors.iter().any(is_unsupported) {
             errors = locks.wait_for_all(on).await;
         }
+        self.insist_on_any(locks, errors).await
+    }
+
+    /// As [`Core::lock`], for locks that somebody else is known to want: they are waited for from the beginning. To try them
+    /// first would take two rounds, and stand in the way of who is to have them before.
+    pub(super) async fn wait_for_locks(
+        self: &Arc<Self>,
+        context: &Context,
+        domain: &Arc<str>,
+        lockees: SmallVec<[Lockee; 3]>,
+        on: ChildSet,
+    ) -> FopResult<Locks> {
+        let mut locks = Locks::none(self, context, domain, lockees);
+        let errors = locks.wait_for_all(on).await;
+        self.insist_on_any(locks, errors).await
+    }
+
+    async fn insist_on_any(&self, mut locks: Locks, mut errors: Vec<FopError>) -> FopResult<Locks> {
         let unsupported = errors.iter().position(is_unsupported);
         let error = match unsupported {
             None => errors.pop(),
@@ -265,28 +294,37 @@ impl Locks {
         drop(self);
     }
 
+    /// All locks on these children, in locking order.
+    fn turns(&self, on: ChildSet) -> Turns {
+        (0..self.held.len()).flat_map(|lockee| on.iter().map(move |child| Turn { lockee, child })).collect()
+    }
+
     /// Asks all children for all locks at once; returns the errors.
     async fn try_all(&mut self, on: ChildSet) -> Vec<FopError> {
-        for held in &mut self.held {
-            // Until the answers say otherwise.
-            held.owed = on;
+        self.try_these(&self.turns(on)).await
+    }
+
+    async fn try_these(&mut self, turns: &[Turn]) -> Vec<FopError> {
+        for turn in turns {
+            if let Some(held) = self.held.get_mut(turn.lockee) {
+                // Until the answers say otherwise.
+                held.owed.insert(turn.child);
+            }
         }
-        let answers = self.call_all(&self.held, |_| on, Request::Try).await;
-        let mut answers = answers.into_iter();
+        let answers = self.call_all(&self.held, turns, Request::Try).await;
         let mut errors = Vec::new();
-        for held in &mut self.held {
-            for (child, answer) in on.iter().zip(answers.by_ref()) {
-                match answer {
-                    Ok(_) => held.granted.insert(child),
-                    Err(error) => {
-                        // Without an answer, but with the connection alive, the brick may grant it later.
-                        let may_come = error.errno == Errno::ENOTCONN
-                            && self.core.unchanged_since(self.generation).contains(child);
-                        if !may_come {
-                            held.owed.remove(child);
-                        }
-                        errors.push(error);
+        for (turn, answer) in turns.iter().zip(answers) {
+            let Some(held) = self.held.get_mut(turn.lockee) else { continue };
+            match answer {
+                Ok(_) => held.granted.insert(turn.child),
+                Err(error) => {
+                    // Without an answer, but with the connection alive, the brick may grant it later.
+                    let may_come = error.errno == Errno::ENOTCONN
+                        && self.core.unchanged_since(self.generation).contains(turn.child);
+                    if !may_come {
+                        held.owed.remove(turn.child);
                     }
+                    errors.push(error);
                 }
             }
         }
@@ -294,39 +332,70 @@ impl Locks {
     }
 
     /// Waits for the locks one after the other; returns the errors.
+    ///
+    /// Who has the first one is mostly alone then, for the others wait for it too. So the rest is asked for at once. Only
+    /// when one of them is refused are they all given back, and waited for in their turn.
     async fn wait_for_all(&mut self, on: ChildSet) -> Vec<FopError> {
         let mut errors = Vec::new();
-        for held in &mut self.held {
-            for child in on.iter() {
-                held.owed.insert(child);
-                match held.call(self.core.child(child), &self.context, &self.domain, Request::Wait).await {
-                    Ok(_) => held.granted.insert(child),
-                    Err(error) => {
-                        // A request that waits has no time limit: it was refused, or its connection broke.
-                        held.owed.remove(child);
-                        errors.push(error);
-                    }
-                }
+        let mut turns = self.turns(on).into_iter();
+        for turn in turns.by_ref() {
+            match self.wait_for(turn).await {
+                Ok(()) => break,
+                Err(error) => errors.push(error),
             }
+        }
+        let rest: Turns = turns.collect();
+        let failures = self.try_these(&rest).await;
+        if !failures.iter().any(is_refusal) {
+            errors.extend(failures);
+            return errors;
+        }
+        self.give_back_these(&rest).await;
+        for turn in rest {
+            errors.extend(self.wait_for(turn).await.err());
         }
         errors
     }
 
+    async fn wait_for(&mut self, turn: Turn) -> FopResult<()> {
+        let Some(held) = self.held.get_mut(turn.lockee) else { return Ok(()) };
+        held.owed.insert(turn.child);
+        let answer = held.call(self.core.child(turn.child), &self.context, &self.domain, Request::Wait).await;
+        match answer {
+            Ok(_) => held.granted.insert(turn.child),
+            // A request that waits has no time limit: it was refused, or its connection broke.
+            Err(_) => held.owed.remove(turn.child),
+        }
+        answer.map(drop)
+    }
+
     async fn give_back(&mut self) {
+        self.give_back_these(&self.turns(self.core.all())).await;
+    }
+
+    /// Gives back what is held, or may be, of these.
+    async fn give_back_these(&mut self, turns: &[Turn]) {
         // Out of reach of `drop`: what was sent once needs not be sent again.
         let mut held = std::mem::take(&mut self.held);
+        let owed = |turn: &&Turn| held.get(turn.lockee).is_some_and(|held| held.owed.contains(turn.child));
+        let turns: Turns = turns.iter().filter(owed).copied().collect();
         // Errors do not matter: a lock that cannot be given back went with its connection.
-        self.call_all(&held, |held| held.owed, Request::Release).await;
-        for held in &mut held {
-            (held.granted, held.owed) = (ChildSet::EMPTY, ChildSet::EMPTY);
+        self.call_all(&held, &turns, Request::Release).await;
+        for turn in turns {
+            if let Some(held) = held.get_mut(turn.lockee) {
+                held.granted.remove(turn.child);
+                held.owed.remove(turn.child);
+            }
         }
         self.held = held;
     }
 
-    async fn call_all(&self, held: &[Held], on: impl Fn(&Held) -> ChildSet, request: Request) -> Vec<FopResult<Dict>> {
-        let pairs = held.iter().flat_map(|held| on(held).iter().map(move |child| (held, child)));
-        let calls = pairs.map(|(held, child)| held.call(self.core.child(child), &self.context, &self.domain, request));
-        join_all(calls).await
+    async fn call_all(&self, held: &[Held], turns: &[Turn], request: Request) -> Vec<FopResult<Dict>> {
+        let call = |turn: &Turn| {
+            let held = held.get(turn.lockee)?;
+            Some(held.call(self.core.child(turn.child), &self.context, &self.domain, request))
+        };
+        join_all(turns.iter().filter_map(call)).await
     }
 }
 

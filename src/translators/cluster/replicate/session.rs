@@ -84,8 +84,10 @@ impl Ledger {
 /// What a change wants from its session when it leaves.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Leaving {
-    /// Somebody else waits for the lock, or a copy failed.
+    /// A copy failed: nobody new comes in.
     pub(super) end: bool,
+    /// Somebody else waits for the lock.
+    pub(super) contended: bool,
     /// The session may stay open for the next change.
     pub(super) linger: bool,
 }
@@ -150,6 +152,8 @@ pub(super) struct Session<W, L> {
     pub(super) behind: ChildSet,
     /// Since when the lock is held.
     since: Duration,
+    /// Somebody else wanted the lock when it was given back, and mostly has it now.
+    contended: bool,
 }
 
 impl<W, L> Default for Session<W, L> {
@@ -168,6 +172,7 @@ impl<W, L> Default for Session<W, L> {
             ledger: Ledger::default(),
             behind: ChildSet::EMPTY,
             since: Duration::ZERO,
+            contended: false,
         }
     }
 }
@@ -247,7 +252,8 @@ impl<W, L> Session<W, L> {
     pub(super) fn leave(&mut self, number: u64, leaving: Leaving, now: Duration) -> After<W> {
         self.owners.retain(|(owner, _)| *owner != number);
         // A change that may linger is told when others wait; of the rest nobody tells.
-        if leaving.end || (!leaving.linger && now >= self.since + LONGEST_TURN) {
+        self.contended |= leaving.contended;
+        if leaving.end || leaving.contended || (!leaving.linger && now >= self.since + LONGEST_TURN) {
             self.end();
         }
         let wake = if self.ending { Vec::new() } else { self.admit() };
@@ -271,6 +277,22 @@ impl<W, L> Session<W, L> {
             self.end();
         }
         self.try_close()
+    }
+
+    /// As [`Session::end_soon`], because somebody else waits for the lock.
+    pub(super) fn give_way(&mut self) -> bool {
+        self.contended |= !self.is_idle();
+        self.end_soon()
+    }
+
+    /// Whether somebody else is likely to hold the lock, or to wait for it; it is asked by who opens the session, once.
+    pub(super) fn take_contended(&mut self) -> bool {
+        std::mem::take(&mut self.contended)
+    }
+
+    /// Whether a change can join without a lock of its own.
+    pub(super) fn is_joinable(&self) -> bool {
+        matches!(self.phase, Phase::Opening | Phase::Open) && !self.ending
     }
 
     /// Ends the session if nobody is in. True when the caller must close it.
@@ -299,7 +321,7 @@ impl<W, L> Session<W, L> {
     }
 
     /// True when nothing is held or about to be.
-    pub(super) fn is_idle(&self) -> bool {
+    fn is_idle(&self) -> bool {
         self.phase == Phase::Idle
     }
 
@@ -372,9 +394,9 @@ mod tests {
         Range::new(index * 10, 10)
     }
 
-    const STAY: Leaving = Leaving { end: false, linger: true };
-    const GO: Leaving = Leaving { end: false, linger: false };
-    const END: Leaving = Leaving { end: true, linger: true };
+    const STAY: Leaving = Leaving { end: false, contended: false, linger: true };
+    const GO: Leaving = Leaving { end: false, contended: false, linger: false };
+    const END: Leaving = Leaving { end: true, contended: false, linger: true };
 
     #[test]
     fn ranges() {
@@ -482,6 +504,24 @@ mod tests {
         assert!(session.opened(Some("lock"), at(0)).wake.is_empty());
         assert!(session.leave(first, STAY, at(1)).close);
         assert_eq!(session.closed(), [(2, Wake::Again)]);
+    }
+
+    #[test]
+    fn who_gave_way_takes_his_turn() {
+        let mut session = TestSession::default();
+        let (first, _) = enter(&mut session, 1, block(1), 1);
+        assert!(!session.take_contended() && session.is_joinable());
+        session.opened(Some("lock"), at(0));
+        let after = session.leave(first, Leaving { contended: true, ..STAY }, at(0));
+        assert!(after.close && !session.is_joinable());
+        session.closed();
+        let (first, _) = enter(&mut session, 1, block(1), 1);
+        assert!(session.take_contended() && !session.take_contended());
+        session.opened(Some("lock"), at(0));
+        session.leave(first, STAY, at(0));
+        assert!(session.give_way() && session.take_contended());
+        session.closed();
+        assert!(!session.give_way() && !session.take_contended(), "nothing was held");
     }
 
     #[test]

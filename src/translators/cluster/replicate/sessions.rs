@@ -195,7 +195,10 @@ impl Core {
     /// Somebody waits for a lock that a session holds.
     pub(super) fn contended(self: &Arc<Self>, gfid: Gfid, kind: Kind) {
         if let Some(state) = self.sessions.find(gfid, kind) {
-            self.end_session(&state, kind);
+            let close = session_of(&state, kind).lock().unwrap_or_else(PoisonError::into_inner).give_way();
+            if close {
+                self.close_in_background(&state, kind);
+            }
         }
     }
 
