@@ -81,8 +81,7 @@ fn behind_the_first_lock_nothing_is_held_while_another_is_waited_for() {
     assert_eq!(locks.children(), ChildSet::all(3));
     let sent = replica.sent();
     let steps: Vec<&str> = sent.iter().map(|line| line.split(" / ").next().unwrap()).collect();
-    let expected =
-        ["INODELK 0,1,2", "INODELK 0,2", "INODELK 0", "INODELK 1,2", "INODELK 2", "INODELK 1", "INODELK 2"];
+    let expected = ["INODELK 0,1,2", "INODELK 0,2", "INODELK 0", "INODELK 1,2", "INODELK 2", "INODELK 1", "INODELK 2"];
     assert_eq!(steps, expected, "{sent:#?}");
     assert!(sent[4].contains("UNLCK"), "{sent:#?}");
     drop(locks);
