@@ -7,29 +7,24 @@
 //! unless they did so before: a client that dies in between would leave an acknowledged write that nobody knows to be
 //! missing somewhere. The C client waits only for copies that failed in the fop, not for those that were away already.
 
-use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use rgfs_protocol::{Dict, Errno};
-use smallvec::smallvec;
 use tokio::sync::oneshot;
 
-use super::changelog::{Counters, Kind};
+use super::changelog::Kind;
 use super::child_set::ChildSet;
-use super::core::{ARBITER, Call, Core, Replies, Reply, in_background, successes, to_the_end, with_own_locks};
+use super::core::{ARBITER, Call, Core, Reply, to_the_end};
 use super::errors::{final_error, symmetric_error};
 use super::inode_state::InodeState;
-use super::lock::{Lockee, Locks, METADATA_START};
+use super::pre_op::{Shared, lock, session_of, wake};
 use super::requests;
-use super::session::{Entry, Leaving, Ledger, Range, Session, Sessions, Wake};
+use super::session::{Leaving, Range};
 use super::target::Target;
 use super::verdict::{self, Facts, Verdict};
 use crate::reply::{PrePostReply, WriteReply, XattrReply};
-use crate::{Context, Fd, FopError, FopResult, Translator, task};
-
-/// The sessions of an inode.
-pub(super) type InodeSessions = Sessions<oneshot::Sender<Wake>, Held>;
-pub(super) type DataSession = Session<oneshot::Sender<Wake>, Held>;
+use crate::{Context, FopError, FopResult, Translator};
 
 /// A change to be made.
 pub(super) struct Change {
@@ -49,39 +44,6 @@ pub(super) struct Change {
     pub(super) context: Context,
     /// Name of the fop.
     pub(super) step: &'static str,
-}
-
-/// What a session holds.
-pub(super) struct Held {
-    locks: Locks,
-    /// The fd of the last change, or the inode.
-    target: Target,
-    shared: Arc<Shared>,
-}
-
-/// What all changes of a session know.
-pub(super) struct Shared {
-    /// With the lock owner of the session.
-    context: Context,
-    /// Generation of the children in which it was locked.
-    generation: u32,
-    /// Copies that were locked. What is not done on all of them counts as missed by the others.
-    locked: ChildSet,
-    /// Those that were also marked, where that was needed.
-    usable: ChildSet,
-    /// The dirty mark is on them.
-    dirty: bool,
-    /// A child is missing, and not every copy has accused it before: what is done must be noted before it is answered. If
-    /// a copy went before that, the missing child would come back beside it and look as good.
-    unsettled: bool,
-    /// Copies that were good when they were marked, minus those that failed since.
-    good: AtomicU16,
-    /// The arbiter is not the only good copy.
-    arbiter_allows: bool,
-    /// Why marking failed on the others.
-    cause: Option<FopError>,
-    /// Who wants to know where the session's notes were written.
-    after_close: Mutex<Vec<oneshot::Sender<FopResult<ChildSet>>>>,
 }
 
 /// An answer of a fop that changes content or attributes.
@@ -167,172 +129,6 @@ impl Core {
             },
         };
         self.finish(&state, number, change, shared, outcome, reply).await;
-    }
-
-    /// Opens a session or joins one.
-    async fn enter(self: &Arc<Self>, state: &Arc<InodeState>, change: &Change) -> FopResult<(u64, Arc<Shared>)> {
-        let session = session_of(state, change.kind);
-        loop {
-            let snapshot = self.snapshot();
-            self.check_quorum(snapshot, change.step)?;
-            if change.kind == Kind::Metadata {
-                self.readable_for(&change.context, &change.target, Kind::Metadata, snapshot).await?;
-            }
-            let mut woken = None;
-            let (number, entry, shared) = {
-                let mut session = lock(session);
-                let (number, entry) = session.enter(change.range, snapshot.generation, || {
-                    let (sender, receiver) = oneshot::channel();
-                    woken = Some(receiver);
-                    sender
-                });
-                if matches!(entry, Entry::Open) && !self.options.eager_lock {
-                    session.end_soon();
-                }
-                (number, entry, session.lock.as_ref().map(|held| held.shared.clone()))
-            };
-            match (entry, shared) {
-                (Entry::Open, _) => return self.open_session(state, change, number, snapshot).await,
-                (Entry::Join, Some(shared)) => return Ok((number, shared)),
-                (Entry::Join, None) => return Err(self.error(Errno::EIO, change.step)),
-                (Entry::Wait { close }, _) => {
-                    if close {
-                        self.close(state, change.kind).await;
-                    }
-                    let Some(woken) = woken else { continue };
-                    if woken.await == Ok(Wake::Join)
-                        && let Some(shared) = lock(session).lock.as_ref().map(|held| held.shared.clone())
-                    {
-                        return Ok((number, shared));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Locks the copies and marks them dirty.
-    async fn open_session(
-        self: &Arc<Self>,
-        state: &Arc<InodeState>,
-        change: &Change,
-        number: u64,
-        snapshot: super::family::Snapshot,
-    ) -> FopResult<(u64, Arc<Shared>)> {
-        let context = with_own_locks(&change.context);
-        let contended = lock(session_of(state, change.kind)).take_contended();
-        let locked = self.lock_for_change(&context, change, snapshot.up, contended).await;
-        let locks = match locked {
-            Ok(locks) => locks,
-            Err(error) => {
-                self.opened(state, change.kind, None);
-                return Err(error);
-            }
-        };
-        let children = locks.children();
-        // Attributes are marked only when somebody is missing: otherwise they are marked if somebody fails.
-        let optimistic = self.options.optimistic_changelog && children == self.all();
-        let marks = change.kind == Kind::Data || !optimistic;
-        let marked = match marks {
-            true => self.mark(&context, change, children).await,
-            false => Marked {
-                usable: children,
-                good: self.good_so_far(state, change.kind, children),
-                known_to_miss: ChildSet::EMPTY,
-                accused: ChildSet::EMPTY,
-                cause: None,
-            },
-        };
-        // A copy that could be read, and will not get what is written now.
-        let left_out = snapshot.up.minus(marked.usable);
-        if !left_out.is_empty() {
-            state.forget_copy(change.kind, left_out);
-        }
-        // A thin arbiter must agree each time: what it said before may be forgotten by now.
-        let settled = if self.thin_arbiter.is_some() { ChildSet::EMPTY } else { marked.known_to_miss };
-        let shared = Arc::new(Shared {
-            locked: children,
-            context: in_background(&context),
-            generation: snapshot.generation,
-            usable: marked.usable,
-            unsettled: !self.all().minus(children).minus(settled).is_empty(),
-            dirty: marks,
-            good: AtomicU16::new(marked.good.0),
-            arbiter_allows: !self.options.arbiter || verdict::arbiter_allows(marked.usable, marked.accused, ARBITER),
-            cause: marked.cause,
-            after_close: Mutex::default(),
-        });
-        self.sessions.register(change.target.inode().gfid(), change.kind, state);
-        self.opened(state, change.kind, Some(Held { locks, target: change.target.clone(), shared: shared.clone() }));
-        Ok((number, shared))
-    }
-
-    async fn lock_for_change(
-        self: &Arc<Self>,
-        context: &Context,
-        change: &Change,
-        up: ChildSet,
-        contended: bool,
-    ) -> FopResult<Locks> {
-        let (start, len) = if change.kind == Kind::Metadata { (METADATA_START, 0) } else { (0, 0) };
-        let lockee = Lockee::Range { target: change.target.clone(), start, len };
-        let locks = match contended {
-            true => self.wait_for_locks(context, &self.name, smallvec![lockee], up).await?,
-            false => self.lock(context, &self.name, smallvec![lockee], up).await?,
-        };
-        let children = locks.children();
-        if self.has_quorum(children) {
-            return Ok(locks);
-        }
-        locks.unlock().await;
-        Err(self.no_quorum(children, change.step))
-    }
-
-    /// Tells the session that it is open, or that it could not be opened.
-    fn opened(&self, state: &Arc<InodeState>, kind: Kind, held: Option<Held>) {
-        let (behind, now) = (held.as_ref().map(|held| self.all().minus(held.shared.usable)), self.clock.now());
-        let after = {
-            let mut session = lock(session_of(state, kind));
-            session.behind = behind.unwrap_or_default();
-            session.opened(held, now)
-        };
-        wake(after.wake);
-    }
-
-    /// Adds the dirty mark, and reads what the copies say of each other.
-    async fn mark(self: &Arc<Self>, context: &Context, change: &Change, children: ChildSet) -> Marked {
-        let dirty = Counters::of(change.kind, 1);
-        let delta = self.keys.delta(|_| Counters::ZERO, Some(dirty));
-        let replies = self.add_to_changelog(context, &change.target, children, |_| Some(delta.clone())).await;
-        let usable = successes(&replies);
-        let (mut accused, mut known_to_miss) = (ChildSet::EMPTY, self.all());
-        for reply in replies.iter().filter_map(|(_, reply)| reply.as_ref().ok()) {
-            let by_this = self.keys.read(&reply.dict).accused(change.kind);
-            (accused, known_to_miss) = (accused.union(by_this), known_to_miss.and(by_this));
-        }
-        let good = usable.minus(accused).and(self.data_children());
-        Marked { usable, good, accused, known_to_miss, cause: final_error(&replies) }
-    }
-
-    /// The good copies by what is remembered; all that were locked if nothing is.
-    fn good_so_far(&self, state: &InodeState, kind: Kind, locked: ChildSet) -> ChildSet {
-        state.readable().map_or(locked, |readable| readable.of(kind))
-    }
-
-    /// XATTROP on some copies, with what `delta` says for each; copies without a delta are left out.
-    pub(super) async fn add_to_changelog(
-        self: &Arc<Self>,
-        context: &Context,
-        target: &Target,
-        children: ChildSet,
-        delta: impl Fn(usize) -> Option<Dict>,
-    ) -> Replies<XattrReply> {
-        let deltas: Vec<(usize, Dict)> = children.iter().filter_map(|index| Some((index, delta(index)?))).collect();
-        let calls = deltas.iter().map(|(index, delta)| -> Call<'_, XattrReply> {
-            let child = self.child(*index);
-            target.xattrop(child, context, delta.clone(), Dict::NULL)
-        });
-        let answers = crate::translators::cluster::join_all(calls).await;
-        deltas.iter().map(|(index, _)| *index).zip(answers).collect()
     }
 
     /// The copies to which the fop goes, or why it goes nowhere (`afr_transaction_fop`).
@@ -513,130 +309,6 @@ impl Core {
             }
         }
     }
-
-    /// Closes a session: what is written becomes durable, what copies missed is noted on the others, the dirty marks go,
-    /// and the lock is given back (`afr_changelog_post_op`).
-    pub(super) async fn close(self: &Arc<Self>, state: &Arc<InodeState>, kind: Kind) {
-        let session = session_of(state, kind);
-        let (held, ledger) = {
-            let mut session = lock(session);
-            (session.lock.take(), std::mem::take(&mut session.ledger))
-        };
-        if let Some(Held { locks, target, shared }) = held {
-            let noted = self.note(kind, &target, &shared, ledger).await;
-            if noted.as_ref().map_or(true, |(_, accused)| !accused.and(self.snapshot().up).is_empty()) {
-                // Who asked the copies until now heard nothing of it; or which copy is the good one is open again.
-                state.set_stale();
-            }
-            let noted = noted.map(|(noted, _)| noted);
-            let waiting = std::mem::take(&mut *shared.after_close.lock().unwrap_or_else(PoisonError::into_inner));
-            for waiting in waiting {
-                let _ = waiting.send(noted.clone());
-            }
-            locks.unlock().await;
-            self.sessions.forget(target.inode().gfid(), kind, state);
-        }
-        let woken = lock(session).closed();
-        wake(woken);
-    }
-
-    /// The post-op. Returns the copies on which everything is noted, and those that are accused.
-    ///
-    /// # Errors
-    /// When a thin arbiter does not agree to what would be noted; then nothing is, and the dirty marks stay.
-    async fn note(
-        self: &Arc<Self>,
-        kind: Kind,
-        target: &Target,
-        shared: &Shared,
-        mut ledger: Ledger,
-    ) -> FopResult<(ChildSet, ChildSet)> {
-        // Where the lock was lost somebody else may have it, and count on what the marks said until now.
-        let reach = shared.usable.and(self.snapshot().up).and(self.unchanged_since(shared.generation));
-        if ledger.unstable && shared.dirty && self.options.ensure_durability && !ledger.unclear {
-            self.make_durable(target, shared, reach, &mut ledger).await;
-        }
-        let absent = if ledger.done { self.all().minus(shared.locked) } else { ChildSet::EMPTY };
-        let accused = ledger.failed().union(absent);
-        if !accused.is_empty() && !self.has_quorum(reach) {
-            // Elsewhere another client may see just the other copies, and accuse ours. Then nobody would be good.
-            ledger.give_up();
-        }
-        let failed = ledger.failed();
-        let absent = if ledger.done { absent } else { ChildSet::EMPTY };
-        let accuse = Counters::of(kind, 1);
-        let agreement = self.ask_thin_arbiter(failed.union(absent), accuse).await?;
-        let delta = |index: usize| {
-            let missed = ledger.missed.get(index).copied().unwrap_or_default().union(absent);
-            let clears = shared.dirty && !ledger.unclear && !failed.contains(index);
-            // Changes of attributes begin without a mark. One that few copies did is marked now: nobody is accused, for
-            // elsewhere others may have done another one.
-            let begun = !shared.dirty && ledger.half_done.contains(index);
-            if missed.is_empty() && !clears {
-                return begun.then(|| self.keys.only_dirty(Counters::of(kind, 1)));
-            }
-            let pending = |other| if missed.contains(other) { accuse } else { Counters::ZERO };
-            let dirty = Counters::of(kind, i32::from(begun) - i32::from(clears));
-            Some(self.keys.delta(pending, Some(dirty)))
-        };
-        let replies = self.add_to_changelog(&shared.context, target, reach, delta).await;
-        for error in replies.iter().filter_map(|(_, reply)| reply.as_ref().err()) {
-            tracing::warn!(gfid = %target.inode().gfid(), "the changelog could not be written: {error}");
-        }
-        self.end_agreement(agreement)?;
-        Ok((successes(&replies), failed.union(absent)))
-    }
-
-    /// FSYNC before the changelog says that all is well. A copy that cannot do it, or that was away since it took a write,
-    /// may have lost what was written.
-    async fn make_durable(self: &Arc<Self>, target: &Target, shared: &Shared, reach: ChildSet, ledger: &mut Ledger) {
-        let Target::Fd(fd) = target else { return };
-        let xdata = requests::internal_fsync();
-        let replies = self.ask(reach, |_, child| child.fsync(&shared.context, fd, true, xdata.clone())).await;
-        let durable = successes(&replies);
-        let lost = shared.usable.minus(durable);
-        if lost.is_empty() {
-            return;
-        }
-        // The only good copy is not accused: none would be left.
-        let good = ChildSet(shared.good.load(Ordering::Acquire));
-        if self.has_quorum(durable) && !durable.and(good).is_empty() {
-            ledger.note_done(durable, lost);
-        } else {
-            ledger.unclear = true;
-        }
-    }
-
-    /// A descriptor of this fd was closed: no more writes are to be expected through it, so the next one who wants the
-    /// lock shall not have to wait for the delay. Does not wait.
-    pub(super) fn flush_session(self: &Arc<Self>, fd: &Arc<Fd>) {
-        let state = self.inode(&fd.inode);
-        let Some(sessions) = state.open_sessions() else { return };
-        let close = {
-            let mut session = lock(&sessions.data);
-            let same = |held: &Held| matches!(&held.target, Target::Fd(last) if Arc::ptr_eq(last, fd));
-            session.lock.as_ref().is_some_and(same) && session.end_if_idle()
-        };
-        if close {
-            self.close_in_background(&state, Kind::Data);
-        }
-    }
-
-    /// Whether a session is open that a change of this fd could join. One that ends does not count: who waits for the next
-    /// may have to wait for other clients.
-    pub(super) fn is_session_open(&self, fd: &Fd) -> bool {
-        let state = self.inode(&fd.inode);
-        state.open_sessions().is_some_and(|sessions| lock(&sessions.data).is_joinable())
-    }
-
-    /// Closes a session that is ready for it, without waiting.
-    pub(super) fn close_in_background(self: &Arc<Self>, state: &Arc<InodeState>, kind: Kind) {
-        let (core, state, unfinished) = (self.clone(), state.clone(), self.unfinished());
-        task::spawn(async move {
-            let _unfinished = unfinished;
-            core.close(&state, kind).await;
-        });
-    }
 }
 
 /// What became of a change.
@@ -649,32 +321,4 @@ struct Outcome<T> {
     appended: bool,
     /// Copies that did it.
     done: ChildSet,
-}
-
-/// What marking told.
-struct Marked {
-    usable: ChildSet,
-    good: ChildSet,
-    /// Accused by any copy.
-    accused: ChildSet,
-    /// Accused by every copy.
-    known_to_miss: ChildSet,
-    cause: Option<FopError>,
-}
-
-/// The session of an inode for a kind of change.
-pub(super) fn session_of(state: &InodeState, kind: Kind) -> &Mutex<DataSession> {
-    let sessions = state.sessions();
-    if kind == Kind::Metadata { &sessions.metadata } else { &sessions.data }
-}
-
-fn lock(session: &Mutex<DataSession>) -> std::sync::MutexGuard<'_, DataSession> {
-    session.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Wakes changes; no lock is held here, for they run at once.
-fn wake(woken: Vec<(oneshot::Sender<Wake>, Wake)>) {
-    for (sender, wake) in woken {
-        let _ = sender.send(wake);
-    }
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::changelog::Kind;
 use super::child_set::ChildSet;
-use super::data::{DataSession, InodeSessions};
+use super::pre_op::{DataSession, InodeSessions};
 
 /// Which copies may be read, as learned in one generation of the children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

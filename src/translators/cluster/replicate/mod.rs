@@ -47,6 +47,8 @@ pub mod options;
 pub(crate) mod planted;
 pub mod policy;
 mod posix_locks;
+mod post_op;
+mod pre_op;
 pub mod private;
 pub mod quorum;
 mod quota_size;

@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 
 use super::changelog::Kind;
 use super::core::Core;
-use super::data::session_of;
 use super::inode_state::InodeState;
+use super::pre_op::session_of;
 use crate::task;
 
 /// Sessions by inode, and when to look at them.
