@@ -193,7 +193,10 @@ fn file_data(leaf: &Leaf) -> Result<()> {
     let reader = Fd::new(fd.inode.clone(), 0, 77);
     leaf.run(c.open(me, &known(&stat), 0, &reader, Dict::NULL))?;
     refused(leaf.run(c.writev(me, &reader, data(b"x"), 0, 0, Dict::NULL)), Errno::EBADF)?;
-    let nowhere = Fd::new(fd.inode.clone(), 0, 77);
+    // As one that was opened while the brick was away: it is opened there when it is needed, if the brick has the file.
+    let late = Fd::new(fd.inode.clone(), 0, 77);
+    ensure!(leaf.run(c.fstat(me, &late, Dict::NULL))?.stat.gfid == stat.gfid);
+    let nowhere = Fd::new(Inode::known(gfid(99), FileType::Regular), 0, 77);
     refused(leaf.run(c.fstat(me, &nowhere, Dict::NULL)), Errno::EBADFD)
 }
 
