@@ -4,7 +4,10 @@
 //! the others: see [`changelog`]. The self-heal daemon on the servers reads these notes and repairs the copy; until then it
 //! is written to, but not read from.
 //!
-//! - decisions, without I/O: [`child_set`], [`changelog`], [`quorum`], [`family`], [`options`] ...
+//! - decisions, without I/O: who is there (`family`, `quorum`), which copy is good (`changelog`, `readable`, `policy`), what
+//!   answers add up to (`verdict`, `entry_verdict`, `lookup_choice`), which changes go together (`session`);
+//! - a change of content or attributes is in `data`, between `pre_op` and `post_op`; one of names in `entry_transaction`;
+//! - repair is in `heal`;
 //! - this file: the face of the translator; each fop is in the file of its group.
 
 pub mod changelog;

@@ -15,6 +15,7 @@ use super::requests;
 use super::session::Ledger;
 use super::target::Target;
 use crate::reply::XattrReply;
+use crate::translators::cluster::join_all;
 use crate::{Context, Fd, FopResult, task};
 
 impl Core {
@@ -31,7 +32,7 @@ impl Core {
             let child = self.child(*index);
             target.xattrop(child, context, delta.clone(), Dict::NULL)
         });
-        let answers = crate::translators::cluster::join_all(calls).await;
+        let answers = join_all(calls).await;
         deltas.iter().map(|(index, _)| *index).zip(answers).collect()
     }
 
