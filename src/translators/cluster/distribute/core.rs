@@ -29,6 +29,8 @@ const INTERNAL_PID: i32 = -4;
 pub(super) struct FileState {
     /// Index of the subvolume that has it.
     pub(super) cached: usize,
+    /// Index of the subvolume that it is being moved to, as far as known.
+    pub(super) moving_to: Option<usize>,
 }
 
 /// State on the inode of a directory.
@@ -52,7 +54,7 @@ pub(super) struct Core {
     pub(super) events: EventSource,
     /// Commit hash of the volume; 0 until a root lookup tells one.
     pub(super) commit_hash: AtomicU32,
-    key: ContextKey,
+    pub(super) key: ContextKey,
     /// One per child, so that remembering a file allocates nothing.
     file_states: Vec<Arc<FileState>>,
     usage: Mutex<KnownUsage>,
@@ -76,7 +78,7 @@ impl Core {
             events: EventSource::default(),
             commit_hash: AtomicU32::new(0),
             key: ContextKey::unique(),
-            file_states: (0..children.len()).map(|cached| Arc::new(FileState { cached })).collect(),
+            file_states: (0..children.len()).map(|cached| Arc::new(FileState { cached, moving_to: None })).collect(),
             usage: Mutex::new(KnownUsage { asked: None, of: vec![None; children.len()] }),
             children,
         }
@@ -122,6 +124,11 @@ impl Core {
         if let Some(state) = self.file_states.get(cached) {
             inode.contexts.set(self.key, state.clone());
         }
+    }
+
+    /// Remembers where a file is being moved to, until the next lookup.
+    pub(super) fn remember_moving(&self, inode: &Inode, cached: usize, to: usize) {
+        inode.contexts.set(self.key, Arc::new(FileState { cached, moving_to: Some(to) }));
     }
 
     pub(super) fn remember_directory(&self, inode: &Inode, state: DirectoryState) -> Arc<DirectoryState> {

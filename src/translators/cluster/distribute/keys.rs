@@ -32,6 +32,12 @@ pub const CHANGELOG_RENAME: &str = "changelog.rename-op";
 pub const IATT_IN_XATTR: &str = "dht-get-iatt-in-xattr";
 /// Asks for the mode after XATTROP.
 pub const MODE_IN_XATTR: &str = "dht-get-mode-in-xattr";
+/// In an answer to that: the attributes before.
+pub const IATT_BEFORE: &str = "virt-gf-prestat";
+/// In an answer to that: the attributes after.
+pub const IATT_AFTER: &str = "virt-gf-poststat";
+/// With a WRITE at the destination of a migration: rebalance must not write older data over it.
+pub const PROTECT_WRITES: &str = "trusted.glusterfs.protect.writes";
 /// STATFS of the brick itself, not of its quota.
 pub const IGNORE_DEEM_STATFS: &str = "ignore-deem-statfs";
 /// In an answer of STATFS: the figures are those of a quota.

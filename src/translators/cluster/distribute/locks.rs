@@ -85,6 +85,14 @@ impl Transaction {
         drop(self);
     }
 
+    /// Gives all locks back and waits until that is done: the same will be locked again.
+    pub(super) async fn give_back(mut self) {
+        let flock = self.flock(LockType::Unlock);
+        for lock in std::mem::take(&mut self.held).into_iter().rev() {
+            unlock(&self.core, &self.context, &flock, lock).await;
+        }
+    }
+
     fn flock(&self, kind: LockType) -> Flock {
         let owner = self.context.lock_owner.clone();
         Flock { kind, whence: 0, start: 0, len: 0, pid: self.context.pid.cast_unsigned(), owner }

@@ -113,7 +113,10 @@ impl Core {
             }
             Ok(reply) => Ok(self.found(loc, cached, reply)),
             // A regular file may have moved to another subvolume.
-            Err(error) if error.errno == Errno::ENOENT && loc.inode.file_type() == FileType::Regular => {
+            Err(error)
+                if (error.errno == Errno::ENOENT || error.errno == Errno::ESTALE && loc.parent.is_none())
+                    && loc.inode.file_type() == FileType::Regular =>
+            {
                 let known = Some(loc.gfid()).filter(|gfid| !gfid.is_null());
                 self.lookup_everywhere(context, loc, xdata, Asked { known, ..Asked::default() }).await
             }
@@ -339,7 +342,13 @@ impl Core {
             reply.as_ref().is_ok_and(|reply| !reply.stat.is_dir() && !linkto::is_linkto(&reply.stat, &reply.xdata))
         };
         let directory = replies.iter().any(|reply| reply.as_ref().is_ok_and(|reply| reply.stat.is_dir()));
-        match replies.iter().position(data) {
+        // Of two copies the one that is still being moved away counts: the move may fail.
+        let source = |reply: &FopResult<LookupReply>| {
+            reply
+                .as_ref()
+                .is_ok_and(|reply| linkto::has_migration_marks(&reply.stat) && reply.xdata.contains(keys::LINKTO))
+        };
+        match replies.iter().position(source).or_else(|| replies.iter().position(data)) {
             Some(_) if directory => {
                 Err(self.error(Errno::EIO, "find by gfid").with_detail("a file on one child, a directory on another"))
             }

@@ -4,10 +4,10 @@
 //! child that takes its [`hash`], or elsewhere, and then that child has a [`linkto`] file that says where.
 //!
 //! - decisions, without I/O: [`hash`], [`name`], [`layout`], [`new_layout`], [`space`], [`linkto`], [`everywhere`],
-//!   [`directory_view`], [`heal_plan`], [`rename_plan`], [`merge`], [`cookie`], [`status`], [`options`];
+//!   [`directory_view`], [`heal_plan`], [`rename_plan`], [`migration`], [`merge`], [`cookie`], [`status`], [`options`];
 //! - fops: `lookup`, `create`, `mkdir`, `remove`, `rename_file`, `rename_directory`, `link`, `readdir`,
 //!   `directory_fops`, `virtual_xattrs`; what they share is in `core`, `locks`, `link_file` and `heal`;
-//! - this file: the face of the translator. Fops on files go straight to the child that has the file.
+//! - this file: the face of the translator. Fops on files go straight to the child that has the file (`follow`).
 //!
 //! A distribute with one child has nothing to decide and passes nearly everything through (`dht_pt_fops`).
 
@@ -17,6 +17,7 @@ mod create;
 mod directory_fops;
 pub mod directory_view;
 pub mod everywhere;
+mod follow;
 pub mod hash;
 mod heal;
 mod heal_layout;
@@ -31,6 +32,7 @@ pub mod linkto;
 mod locks;
 mod lookup;
 pub mod merge;
+pub mod migration;
 mod mkdir;
 pub mod name;
 pub mod new_layout;
@@ -59,6 +61,8 @@ use rgfs_protocol::{Dict, Errno, Iatt, Value};
 use self::core::Core;
 use self::create::Making;
 use self::directory_fops::{Directory, XattrChange};
+use self::follow::Target;
+use self::migration::Family;
 use self::readdir::first_success;
 use crate::event::EventSource;
 use crate::graph::{BuildError, Environment};
@@ -105,40 +109,20 @@ impl Distribute {
         if self.is_spread(inode) { Ok(self.core.child(0)) } else { self.of_file(context, inode).await }
     }
 
-    /// Hides the marks of a migration, if they are that: a user may have set the same bits, and the C client hides those
-    /// too. Only files with such bits cost a further round.
-    async fn unmark<const N: usize>(
-        &self,
-        context: &Context,
-        child: &Arc<dyn Translator>,
-        inode: &Arc<Inode>,
-        stats: [&mut Iatt; N],
-    ) {
-        if self.core.only().is_some() || !stats.iter().any(|stat| linkto::has_migration_marks(stat)) {
-            return;
-        }
-        let loc = Loc::inode(inode.clone());
-        let moving = child.getxattr(&core::as_root(context), &loc, Some(keys::LINKTO), Dict::NULL).await;
-        if moving.is_ok_and(|reply| reply.dict.contains(keys::LINKTO)) {
-            stats.into_iter().for_each(linkto::strip_migration_marks);
-        }
-    }
-
     /// True for a directory on several children.
     fn is_spread(&self, inode: &Inode) -> bool {
         self.core.only().is_none() && (inode.is_dir() || self.core.directory(inode).is_some())
     }
 }
 
+/// Asks for the attributes and the mode after XATTROP: they show a migration.
+fn with_mode(xdata: Dict) -> Dict {
+    with_iatt(xdata).with(keys::MODE_IN_XATTR, Value::Int(1))
+}
+
 /// Asks for the attributes after a change of xattrs: they show a migration.
 fn with_iatt(xdata: Dict) -> Dict {
     xdata.with(keys::IATT_IN_XATTR, Value::Int(1))
-}
-
-fn shown(mut reply: PrePostReply) -> PrePostReply {
-    linkto::strip_migration_marks(&mut reply.pre);
-    linkto::strip_migration_marks(&mut reply.post);
-    reply
 }
 
 #[async_trait]
@@ -178,33 +162,48 @@ impl Translator for Distribute {
         if self.is_spread(&loc.inode) {
             return self.core.stat_directory(context, Directory::Loc(loc), xdata).await;
         }
-        let child = self.of_file(context, &loc.inode).await?;
-        let mut reply = child.stat(context, loc, xdata).await?;
-        self.unmark(context, child, &loc.inode, [&mut reply.stat]).await;
-        Ok(reply)
+        self.core
+            .on_file(context, Target::Loc(loc), Family::Attributes, xdata, |child, xdata, _| {
+                child.stat(context, loc, xdata)
+            })
+            .await
     }
 
     async fn fstat(&self, context: &Context, fd: &Arc<Fd>, xdata: Dict) -> FopResult<StatReply> {
         if self.is_spread(&fd.inode) {
             return self.core.stat_directory(context, Directory::Fd(fd), xdata).await;
         }
-        let child = self.of_file(context, &fd.inode).await?;
-        let mut reply = child.fstat(context, fd, xdata).await?;
-        self.unmark(context, child, &fd.inode, [&mut reply.stat]).await;
-        Ok(reply)
+        self.core
+            .on_file(context, Target::Fd(fd), Family::Attributes, xdata, |child, xdata, _| {
+                child.fstat(context, fd, xdata)
+            })
+            .await
     }
 
     async fn truncate(&self, context: &Context, loc: &Loc, offset: u64, xdata: Dict) -> FopResult<PrePostReply> {
-        self.of_file(context, &loc.inode).await?.truncate(context, loc, offset, xdata).await.map(shown)
+        self.core
+            .on_file(context, Target::Loc(loc), Family::Change, xdata, |child, xdata, _| {
+                child.truncate(context, loc, offset, xdata)
+            })
+            .await
     }
 
     async fn ftruncate(&self, context: &Context, fd: &Arc<Fd>, offset: u64, xdata: Dict) -> FopResult<PrePostReply> {
-        self.of_file(context, &fd.inode).await?.ftruncate(context, fd, offset, xdata).await.map(shown)
+        self.core
+            .on_file(context, Target::Fd(fd), Family::Change, xdata, |child, xdata, _| {
+                child.ftruncate(context, fd, offset, xdata)
+            })
+            .await
     }
 
     async fn access(&self, context: &Context, loc: &Loc, mask: u32, xdata: Dict) -> FopResult<Dict> {
         if !self.is_spread(&loc.inode) {
-            return self.of_file(context, &loc.inode).await?.access(context, loc, mask, xdata).await;
+            return self
+                .core
+                .on_file(context, Target::Loc(loc), Family::Blind, xdata, |child, xdata, _| {
+                    child.access(context, loc, mask, xdata)
+                })
+                .await;
         }
         let mut last = None;
         for child in self.children() {
@@ -279,7 +278,11 @@ impl Translator for Distribute {
     }
 
     async fn open(&self, context: &Context, loc: &Loc, flags: i32, fd: &Arc<Fd>, xdata: Dict) -> FopResult<Dict> {
-        self.of_file(context, &loc.inode).await?.open(context, loc, flags, fd, xdata).await
+        self.core
+            .on_file(context, Target::Loc(loc), Family::Blind, xdata, |child, xdata, _| {
+                child.open(context, loc, flags, fd, xdata)
+            })
+            .await
     }
 
     async fn readv(
@@ -291,10 +294,11 @@ impl Translator for Distribute {
         flags: u32,
         xdata: Dict,
     ) -> FopResult<ReadReply> {
-        let child = self.of_file(context, &fd.inode).await?;
-        let mut reply = child.readv(context, fd, size, offset, flags, xdata).await?;
-        linkto::strip_migration_marks(&mut reply.stat);
-        Ok(reply)
+        self.core
+            .on_file(context, Target::Fd(fd), Family::Read, xdata, |child, xdata, _| {
+                child.readv(context, fd, size, offset, flags, xdata)
+            })
+            .await
     }
 
     async fn writev(
@@ -306,19 +310,22 @@ impl Translator for Distribute {
         flags: u32,
         xdata: Dict,
     ) -> FopResult<WriteReply> {
-        let child = self.of_file(context, &fd.inode).await?;
-        let mut reply = child.writev(context, fd, data, offset, flags, xdata).await?;
-        linkto::strip_migration_marks(&mut reply.pre);
-        linkto::strip_migration_marks(&mut reply.post);
-        Ok(reply)
+        self.core.write(context, fd, data, offset, flags, xdata).await
     }
 
     async fn flush(&self, context: &Context, fd: &Arc<Fd>, xdata: Dict) -> FopResult<Dict> {
-        self.of_locks(context, &fd.inode).await?.flush(context, fd, xdata).await
+        if self.is_spread(&fd.inode) {
+            return self.core.child(0).flush(context, fd, xdata).await;
+        }
+        self.core.flush(context, fd, xdata).await
     }
 
     async fn fsync(&self, context: &Context, fd: &Arc<Fd>, datasync: bool, xdata: Dict) -> FopResult<PrePostReply> {
-        self.of_file(context, &fd.inode).await?.fsync(context, fd, datasync, xdata).await.map(shown)
+        self.core
+            .on_file(context, Target::Fd(fd), Family::Change, xdata, |child, xdata, _| {
+                child.fsync(context, fd, datasync, xdata)
+            })
+            .await
     }
 
     async fn opendir(&self, context: &Context, loc: &Loc, fd: &Arc<Fd>, xdata: Dict) -> FopResult<Dict> {
@@ -364,7 +371,11 @@ impl Translator for Distribute {
             let change = XattrChange::Set(&dict, flags);
             return self.core.change_directory_xattrs(context, Directory::Loc(loc), change, with_iatt(xdata)).await;
         }
-        self.of_file(context, &loc.inode).await?.setxattr(context, loc, dict, flags, with_iatt(xdata)).await
+        self.core
+            .on_file(context, Target::Loc(loc), Family::Change, xdata, |child, xdata, _| {
+                child.setxattr(context, loc, dict.clone(), flags, with_iatt(xdata))
+            })
+            .await
     }
 
     async fn getxattr(&self, context: &Context, loc: &Loc, name: Option<&str>, xdata: Dict) -> FopResult<XattrReply> {
@@ -381,7 +392,11 @@ impl Translator for Distribute {
             let change = XattrChange::Remove(name);
             return self.core.change_directory_xattrs(context, Directory::Loc(loc), change, with_iatt(xdata)).await;
         }
-        self.of_file(context, &loc.inode).await?.removexattr(context, loc, name, with_iatt(xdata)).await
+        self.core
+            .on_file(context, Target::Loc(loc), Family::Change, xdata, |child, xdata, _| {
+                child.removexattr(context, loc, name, with_iatt(xdata))
+            })
+            .await
     }
 
     async fn fsetxattr(&self, context: &Context, fd: &Arc<Fd>, dict: Dict, flags: u32, xdata: Dict) -> FopResult<Dict> {
@@ -392,7 +407,11 @@ impl Translator for Distribute {
             let change = XattrChange::Set(&dict, flags);
             return self.core.change_directory_xattrs(context, Directory::Fd(fd), change, with_iatt(xdata)).await;
         }
-        self.of_file(context, &fd.inode).await?.fsetxattr(context, fd, dict, flags, with_iatt(xdata)).await
+        self.core
+            .on_file(context, Target::Fd(fd), Family::Change, xdata, |child, xdata, _| {
+                child.fsetxattr(context, fd, dict.clone(), flags, with_iatt(xdata))
+            })
+            .await
     }
 
     async fn fgetxattr(
@@ -415,11 +434,22 @@ impl Translator for Distribute {
             let change = XattrChange::Remove(name);
             return self.core.change_directory_xattrs(context, Directory::Fd(fd), change, with_iatt(xdata)).await;
         }
-        self.of_file(context, &fd.inode).await?.fremovexattr(context, fd, name, with_iatt(xdata)).await
+        self.core
+            .on_file(context, Target::Fd(fd), Family::Change, xdata, |child, xdata, _| {
+                child.fremovexattr(context, fd, name, with_iatt(xdata))
+            })
+            .await
     }
 
     async fn lk(&self, context: &Context, fd: &Arc<Fd>, cmd: LkCmd, flock: Flock, xdata: Dict) -> FopResult<LkReply> {
-        self.of_locks(context, &fd.inode).await?.lk(context, fd, cmd, flock, xdata).await
+        if self.is_spread(&fd.inode) {
+            return self.core.child(0).lk(context, fd, cmd, flock, xdata).await;
+        }
+        self.core
+            .on_file(context, Target::Fd(fd), Family::Lock, xdata, |child, xdata, _| {
+                child.lk(context, fd, cmd, flock.clone(), xdata)
+            })
+            .await
     }
 
     async fn inodelk(
@@ -457,8 +487,11 @@ impl Translator for Distribute {
         if self.is_spread(&loc.inode) {
             return self.core.child(0).xattrop(context, loc, flags, dict, with_iatt(xdata)).await;
         }
-        let xdata = with_iatt(xdata).with(keys::MODE_IN_XATTR, Value::Int(1));
-        self.of_file(context, &loc.inode).await?.xattrop(context, loc, flags, dict, xdata).await
+        self.core
+            .on_file(context, Target::Loc(loc), Family::Change, xdata, |child, xdata, _| {
+                child.xattrop(context, loc, flags, dict.clone(), with_mode(xdata))
+            })
+            .await
     }
 
     async fn fxattrop(
@@ -472,8 +505,11 @@ impl Translator for Distribute {
         if self.is_spread(&fd.inode) {
             return self.core.child(0).fxattrop(context, fd, flags, dict, with_iatt(xdata)).await;
         }
-        let xdata = with_iatt(xdata).with(keys::MODE_IN_XATTR, Value::Int(1));
-        self.of_file(context, &fd.inode).await?.fxattrop(context, fd, flags, dict, xdata).await
+        self.core
+            .on_file(context, Target::Fd(fd), Family::Change, xdata, |child, xdata, _| {
+                child.fxattrop(context, fd, flags, dict.clone(), with_mode(xdata))
+            })
+            .await
     }
 
     async fn rchecksum(
@@ -498,10 +534,11 @@ impl Translator for Distribute {
         if self.is_spread(&loc.inode) {
             return self.core.setattr_directory(context, Directory::Loc(loc), stat, valid, xdata).await;
         }
-        let child = self.of_file(context, &loc.inode).await?;
-        let mut reply = child.setattr(context, loc, stat, valid, xdata).await?;
-        self.unmark(context, child, &loc.inode, [&mut reply.pre, &mut reply.post]).await;
-        Ok(reply)
+        self.core
+            .on_file(context, Target::Loc(loc), Family::Attributes, xdata, |child, xdata, _| {
+                child.setattr(context, loc, stat, valid, xdata)
+            })
+            .await
     }
 
     async fn fsetattr(
@@ -515,10 +552,11 @@ impl Translator for Distribute {
         if self.is_spread(&fd.inode) {
             return self.core.setattr_directory(context, Directory::Fd(fd), stat, valid, xdata).await;
         }
-        let child = self.of_file(context, &fd.inode).await?;
-        let mut reply = child.fsetattr(context, fd, stat, valid, xdata).await?;
-        self.unmark(context, child, &fd.inode, [&mut reply.pre, &mut reply.post]).await;
-        Ok(reply)
+        self.core
+            .on_file(context, Target::Fd(fd), Family::Attributes, xdata, |child, xdata, _| {
+                child.fsetattr(context, fd, stat, valid, xdata)
+            })
+            .await
     }
 
     async fn fallocate(
@@ -530,8 +568,11 @@ impl Translator for Distribute {
         len: u64,
         xdata: Dict,
     ) -> FopResult<PrePostReply> {
-        let child = self.of_file(context, &fd.inode).await?;
-        child.fallocate(context, fd, keep_size, offset, len, xdata).await.map(shown)
+        self.core
+            .on_file(context, Target::Fd(fd), Family::Change, xdata, |child, xdata, _| {
+                child.fallocate(context, fd, keep_size, offset, len, xdata)
+            })
+            .await
     }
 
     async fn discard(
@@ -542,7 +583,11 @@ impl Translator for Distribute {
         len: u64,
         xdata: Dict,
     ) -> FopResult<PrePostReply> {
-        self.of_file(context, &fd.inode).await?.discard(context, fd, offset, len, xdata).await.map(shown)
+        self.core
+            .on_file(context, Target::Fd(fd), Family::Change, xdata, |child, xdata, _| {
+                child.discard(context, fd, offset, len, xdata)
+            })
+            .await
     }
 
     async fn zerofill(
@@ -553,7 +598,11 @@ impl Translator for Distribute {
         len: u64,
         xdata: Dict,
     ) -> FopResult<PrePostReply> {
-        self.of_file(context, &fd.inode).await?.zerofill(context, fd, offset, len, xdata).await.map(shown)
+        self.core
+            .on_file(context, Target::Fd(fd), Family::Change, xdata, |child, xdata, _| {
+                child.zerofill(context, fd, offset, len, xdata)
+            })
+            .await
     }
 
     async fn ipc(&self, context: &Context, op: i32, xdata: Dict) -> FopResult<Dict> {
@@ -569,7 +618,11 @@ impl Translator for Distribute {
         what: SeekWhat,
         xdata: Dict,
     ) -> FopResult<SeekReply> {
-        self.of_file(context, &fd.inode).await?.seek(context, fd, offset, what, xdata).await
+        self.core
+            .on_file(context, Target::Fd(fd), Family::Blind, xdata, |child, xdata, _| {
+                child.seek(context, fd, offset, what, xdata)
+            })
+            .await
     }
 
     async fn lease(&self, context: &Context, loc: &Loc, lease: Lease, xdata: Dict) -> FopResult<LeaseReply> {
@@ -597,7 +650,14 @@ impl Translator for Distribute {
                 .with_detail("the files are on different children"));
         }
         let child = self.core.child(from);
-        child.copy_file_range(context, source, source_offset, destination, destination_offset, len, flags, xdata).await
+        let copied = child
+            .copy_file_range(context, source, source_offset, destination, destination_offset, len, flags, xdata)
+            .await;
+        if self.core.only().is_none() && migration::disturbs_copy(&copied) {
+            // Reads and writes follow the files.
+            return Err(self.core.error(Errno::EXDEV, "copy a range").with_detail("one of the files is being moved"));
+        }
+        copied
     }
 
     async fn entrylk(

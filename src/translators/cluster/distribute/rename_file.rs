@@ -10,10 +10,13 @@ use rgfs_protocol::{Dict, Errno, Value};
 use super::core::{Core, as_root, to_the_end};
 use super::locks::Transaction;
 use super::rename_plan::{self, Move, Places};
-use super::{keys, linkto, merge};
+use super::{keys, linkto, merge, migration};
 use crate::reply::RenameReply;
 use crate::translators::cluster::join_all;
 use crate::{Context, FopError, FopResult, Inode, Loc};
+
+/// How often a rename goes after a file that moves.
+const ATTEMPTS: u32 = 3;
 
 impl Core {
     pub(super) async fn rename(
@@ -34,7 +37,7 @@ impl Core {
             }
             match core.directory(&old.inode) {
                 Some(_) => core.rename_directory(&context, &old, &new).await,
-                None => core.rename_file(&context, &old, &new).await,
+                None => core.rename_file_that_moves(&context, &old, &new).await,
             }
         };
         to_the_end(self, "rename", transaction).await
@@ -76,6 +79,29 @@ impl Core {
         Ok(homes)
     }
 
+    /// While a rename waits for its locks, rebalance may finish moving the file: then it is done where the file is now.
+    async fn rename_file_that_moves(
+        self: &Arc<Self>,
+        context: &Context,
+        old: &Loc,
+        new: &Loc,
+    ) -> FopResult<RenameReply> {
+        let mut attempts = 0;
+        loop {
+            let cached = self.cached(context, &old.inode).await?;
+            let error = match self.rename_file(context, old, new).await {
+                Err(error) if migration::is_missing(error.errno) && attempts < ATTEMPTS => error,
+                result => return result,
+            };
+            attempts += 1;
+            let by_gfid = Loc::inode(old.inode.clone());
+            match self.discover(&as_root(context), &by_gfid, Dict::NULL).await {
+                Ok(_) if self.file(&old.inode).is_some_and(|file| file.cached != cached) => {}
+                _ => return Err(error),
+            }
+        }
+    }
+
     async fn rename_file(self: &Arc<Self>, context: &Context, old: &Loc, new: &Loc) -> FopResult<RenameReply> {
         let old_cached = self.cached(context, &old.inode).await?;
         let replaced = match new.gfid().is_null() {
@@ -89,8 +115,15 @@ impl Core {
         // While the locks were waited for, the file may have moved or been replaced.
         let request = Dict::empty().with(keys::LINKTO, Value::Uint(256));
         let by_name = Loc { inode: Inode::fresh(), ..old.clone() };
-        let there = self.child(old_cached).lookup(&as_root(context), &by_name, request).await?;
+        let there = match self.child(old_cached).lookup(&as_root(context), &by_name, request).await {
+            Ok(there) => there,
+            Err(error) => {
+                transaction.give_back().await;
+                return Err(error);
+            }
+        };
         if linkto::is_linkto(&there.stat, &there.xdata) || there.stat.gfid != old.gfid() {
+            transaction.give_back().await;
             return Err(self.error(Errno::ENOENT, "rename").with_detail("the file moved or was replaced; try again"));
         }
         let new_cached = self.cached_of_name(context, new).await?;

@@ -11,7 +11,7 @@ use std::task::Poll;
 use async_trait::async_trait;
 use bytes::Bytes;
 use rgfs_protocol::types::{
-    Dirent, EntrylkCmd, EntrylkType, Flock, InodelkCmd, LockOwner, LockType, Statfs, XattropFlags, set_attr,
+    Dirent, EntrylkCmd, EntrylkType, Flock, InodelkCmd, LkCmd, LockOwner, LockType, Statfs, XattropFlags, set_attr,
 };
 use rgfs_protocol::{Dict, Errno, Gfid, Iatt, Value};
 
@@ -45,6 +45,17 @@ struct State {
     clock: i64,
     full: bool,
     down: bool,
+    /// Inodes by their fds: an unlinked one lives on as long as it is open.
+    open: Vec<(usize, Gfid)>,
+    /// Unlinked, but open.
+    orphans: HashMap<Gfid, Object>,
+    /// Inodes whose posix locks went to another brick.
+    locks_moved: Vec<Gfid>,
+}
+
+/// Identity of an fd.
+fn number(fd: &Arc<Fd>) -> usize {
+    Arc::as_ptr(fd) as usize
 }
 
 /// Stands for "no gfid yet".
@@ -223,6 +234,98 @@ impl MemoryBrick {
             .ok_or_else(|| self.error(Errno::ESTALE, "find"))
     }
 
+    /// What an fd leads to. One that was not opened here goes by its gfid, as the anonymous fd of `protocol/client` does.
+    fn opened<'a>(&self, state: &'a mut State, fd: &Arc<Fd>) -> FopResult<&'a mut Object> {
+        let gfid = fd.gfid();
+        let open = state.open.contains(&(number(fd), gfid));
+        match state.objects.get_mut(&gfid) {
+            Some(object) => Ok(object),
+            None => {
+                let orphan = state.orphans.get_mut(&gfid).filter(|_| open);
+                orphan.ok_or_else(|| self.error(Errno::ESTALE, "find the file"))
+            }
+        }
+    }
+
+    fn change<T>(state: &mut Object, change: impl FnOnce(&mut Object) -> T) -> PrePostReply {
+        let pre = state.stat;
+        change(state);
+        state.stat.size = state.data.len() as u64;
+        PrePostReply { pre, post: state.stat, xdata: Dict::NULL }
+    }
+
+    /// Data of the file at a path.
+    pub(crate) fn data(&self, path: &str) -> Vec<u8> {
+        let state = self.state();
+        state.objects[&resolve(&state, path).unwrap()].data.clone()
+    }
+
+    /// Attributes of the file at a path.
+    pub(crate) fn stat_of(&self, path: &str) -> Iatt {
+        let state = self.state();
+        state.objects[&resolve(&state, path).unwrap()].stat
+    }
+
+    /// Rebalance, steps 2 and 3: a linkto at the destination (it may be there), as large as the file; marks on the file.
+    pub(crate) fn begin_move(&self, to: &MemoryBrick, path: &str) {
+        let (parent, name) = path.rsplit_once('/').unwrap();
+        let mut here = self.state();
+        let gfid = resolve(&here, path).unwrap();
+        let size = here.objects[&gfid].data.len();
+        {
+            let mut there = to.state();
+            let stat = to.new_stat(gfid, linkto::LINKTO_MODE, 0, 0);
+            let object = there.objects.entry(gfid).or_insert(Object { stat, ..Object::default() });
+            object.data.resize(size, 0);
+            object.stat.size = size as u64;
+            object.xattrs.insert(keys::LINKTO.into(), Bytes::from(format!("{}\0", self.name)));
+            let parent = resolve(&there, parent).unwrap();
+            there.objects.get_mut(&parent).unwrap().names.insert(Bytes::copy_from_slice(name.as_bytes()), gfid);
+        }
+        let object = here.objects.get_mut(&gfid).unwrap();
+        object.xattrs.insert(keys::LINKTO.into(), Bytes::from(format!("{}\0", to.name)));
+        object.stat.mode |= 0o3000;
+    }
+
+    /// Step 4: copies the data, but what clients wrote at the destination stays.
+    pub(crate) fn copy_to(&self, to: &MemoryBrick, path: &str) {
+        let here = self.state();
+        let gfid = resolve(&here, path).unwrap();
+        let data = here.objects[&gfid].data.clone();
+        to.state().objects.get_mut(&gfid).unwrap().data = data;
+    }
+
+    /// Steps 6 and 7: the destination gets the attributes, the file becomes a linkto.
+    pub(crate) fn flip(&self, to: &MemoryBrick, path: &str) {
+        let mut here = self.state();
+        let gfid = resolve(&here, path).unwrap();
+        let object = here.objects.get_mut(&gfid).unwrap();
+        let mut there = to.state();
+        let moved = there.objects.get_mut(&gfid).unwrap();
+        moved.stat = Iatt { mode: object.stat.mode & !0o3000, size: moved.data.len() as u64, ..object.stat };
+        for (name, value) in &object.xattrs {
+            if name != keys::LINKTO {
+                moved.xattrs.insert(name.clone(), value.clone());
+            }
+        }
+        object.stat.mode = linkto::LINKTO_MODE;
+    }
+
+    /// Step 8: what is left goes.
+    pub(crate) fn finish_move(&self, to: &MemoryBrick, path: &str) {
+        let (parent, name) = path.rsplit_once('/').unwrap();
+        let mut here = self.state();
+        let gfid = resolve(&here, path).unwrap();
+        let object = here.objects.get_mut(&gfid).unwrap();
+        object.data.clear();
+        object.stat.size = 0;
+        let parent = resolve(&here, parent).unwrap();
+        self.drop_name(&mut here, parent, &Bytes::copy_from_slice(name.as_bytes()));
+        here.locks_moved.push(gfid);
+        let mut there = to.state();
+        there.objects.get_mut(&gfid).unwrap().xattrs.remove(keys::LINKTO);
+    }
+
     fn answers(&self, object: &Object, request: &Dict) -> Dict {
         let mut reply = Dict::empty();
         for (key, _) in request.iter() {
@@ -300,8 +403,11 @@ impl MemoryBrick {
         let Some(gfid) = state.objects.get_mut(&parent).and_then(|parent| parent.names.remove(name)) else { return };
         if let Some(object) = state.objects.get_mut(&gfid) {
             object.stat.nlink -= 1;
-            if object.stat.nlink == 0 || object.stat.is_dir() {
-                state.objects.remove(&gfid);
+            if (object.stat.nlink == 0 || object.stat.is_dir())
+                && let Some(object) = state.objects.remove(&gfid)
+                && state.open.iter().any(|(_, open)| *open == gfid)
+            {
+                state.orphans.insert(gfid, object);
             }
         }
     }
@@ -354,6 +460,20 @@ async fn on_the_wire() {
         Poll::Pending
     })
     .await;
+}
+
+/// xdata of the answer to a change of xattrs.
+fn iatt(object: &Object, request: &Dict) -> Dict {
+    match request.contains(keys::IATT_IN_XATTR) {
+        true => Dict::empty().with(keys::IATT_IN_XATTR, Value::Iatt(Box::new(object.stat))),
+        false => Dict::NULL,
+    }
+}
+
+fn zero(object: &mut Object, range: std::ops::Range<usize>) {
+    for byte in object.data.iter_mut().take(range.end).skip(range.start) {
+        *byte = 0;
+    }
 }
 
 fn resolve(state: &State, path: &str) -> Option<Gfid> {
@@ -440,16 +560,18 @@ impl Translator for MemoryBrick {
         flags: i32,
         mode: u32,
         _: u32,
-        _: &Arc<Fd>,
+        fd: &Arc<Fd>,
         xdata: Dict,
     ) -> FopResult<EntryReply> {
         let mut state = self.enter(c, "CREATE", &loc.name).await?;
-        match self.find(&state, loc) {
+        let reply = match self.find(&state, loc) {
             Ok(gfid) if flags & libc::O_EXCL == 0 => {
-                Ok(EntryReply { stat: state.objects[&gfid].stat, ..EntryReply::default() })
+                EntryReply { stat: state.objects[&gfid].stat, ..EntryReply::default() }
             }
-            _ => self.make(&mut state, c, loc, mode & 0o7777 | 0o100_000, &xdata),
-        }
+            _ => self.make(&mut state, c, loc, mode & 0o7777 | 0o100_000, &xdata)?,
+        };
+        state.open.push((number(fd), reply.stat.gfid));
+        Ok(reply)
     }
 
     async fn unlink(&self, c: &Context, loc: &Loc, _: u32, xdata: Dict) -> FopResult<RemoveReply> {
@@ -516,14 +638,19 @@ impl Translator for MemoryBrick {
         Ok(EntryReply { stat, ..EntryReply::default() })
     }
 
-    async fn open(&self, c: &Context, loc: &Loc, _: i32, _: &Arc<Fd>, _: Dict) -> FopResult<Dict> {
-        let state = self.enter(c, "OPEN", &loc.name).await?;
-        self.find_inode(&state, loc).map(|_| Dict::NULL)
+    async fn open(&self, c: &Context, loc: &Loc, flags: i32, fd: &Arc<Fd>, _: Dict) -> FopResult<Dict> {
+        let mut state = self.enter(c, "OPEN", &loc.name).await?;
+        let gfid = self.find_inode(&state, loc)?;
+        if flags & libc::O_TRUNC != 0 {
+            state.objects.get_mut(&gfid).unwrap().data.clear();
+        }
+        state.open.push((number(fd), gfid));
+        Ok(Dict::NULL)
     }
 
     async fn readv(&self, c: &Context, fd: &Arc<Fd>, size: u32, at: u64, _: u32, _: Dict) -> FopResult<ReadReply> {
-        let state = self.enter(c, "READ", b"").await?;
-        let Some(object) = state.objects.get(&fd.gfid()) else { return Err(self.error(Errno::ESTALE, "read")) };
+        let mut state = self.enter(c, "READ", b"").await?;
+        let object = self.opened(&mut state, fd)?;
         let data = object.data.iter().skip(at as usize).take(size as usize).copied().collect::<Vec<u8>>();
         let mut reply = ReadReply { stat: object.stat, end_of_file: true, ..ReadReply::default() };
         reply.data.push(data.into());
@@ -537,16 +664,118 @@ impl Translator for MemoryBrick {
         data: Payload,
         offset: u64,
         _: u32,
-        _: Dict,
+        xdata: Dict,
     ) -> FopResult<WriteReply> {
         let mut state = self.enter(c, "WRITE", b"").await?;
-        let Some(object) = state.objects.get_mut(&fd.gfid()) else { return Err(self.error(Errno::ESTALE, "write")) };
+        let object = self.opened(&mut state, fd)?;
+        if xdata.contains(keys::PROTECT_WRITES) {
+            object.xattrs.insert(keys::PROTECT_WRITES.into(), Bytes::new());
+        }
         let bytes: Vec<u8> = data.iter().flatten().copied().collect();
-        let pre = object.stat;
-        object.data.resize(object.data.len().max(offset as usize + bytes.len()), 0);
-        object.data[offset as usize..offset as usize + bytes.len()].copy_from_slice(&bytes);
-        object.stat.size = object.data.len() as u64;
-        Ok(WriteReply { written: bytes.len(), pre, post: object.stat, xdata: Dict::NULL })
+        let offset = if fd.flags & libc::O_APPEND != 0 { object.data.len() } else { offset as usize };
+        let reply = Self::change(object, |object| {
+            object.data.resize(object.data.len().max(offset + bytes.len()), 0);
+            object.data[offset..offset + bytes.len()].copy_from_slice(&bytes);
+        });
+        Ok(WriteReply { written: bytes.len(), pre: reply.pre, post: reply.post, xdata: Dict::NULL })
+    }
+
+    async fn fstat(&self, c: &Context, fd: &Arc<Fd>, _: Dict) -> FopResult<StatReply> {
+        let mut state = self.enter(c, "FSTAT", b"").await?;
+        Ok(StatReply { stat: self.opened(&mut state, fd)?.stat, xdata: Dict::NULL })
+    }
+
+    async fn truncate(&self, c: &Context, loc: &Loc, offset: u64, _: Dict) -> FopResult<PrePostReply> {
+        let mut state = self.enter(c, "TRUNCATE", b"").await?;
+        let gfid = self.find_inode(&state, loc)?;
+        let object = state.objects.get_mut(&gfid).unwrap();
+        Ok(Self::change(object, |object| object.data.resize(offset as usize, 0)))
+    }
+
+    async fn ftruncate(&self, c: &Context, fd: &Arc<Fd>, offset: u64, _: Dict) -> FopResult<PrePostReply> {
+        let mut state = self.enter(c, "FTRUNCATE", b"").await?;
+        Ok(Self::change(self.opened(&mut state, fd)?, |object| object.data.resize(offset as usize, 0)))
+    }
+
+    async fn fallocate(
+        &self,
+        c: &Context,
+        fd: &Arc<Fd>,
+        _: bool,
+        offset: u64,
+        len: u64,
+        _: Dict,
+    ) -> FopResult<PrePostReply> {
+        let mut state = self.enter(c, "FALLOCATE", b"").await?;
+        let end = (offset + len) as usize;
+        Ok(Self::change(self.opened(&mut state, fd)?, |object| object.data.resize(object.data.len().max(end), 0)))
+    }
+
+    async fn discard(&self, c: &Context, fd: &Arc<Fd>, offset: u64, len: u64, _: Dict) -> FopResult<PrePostReply> {
+        let mut state = self.enter(c, "DISCARD", b"").await?;
+        let range = offset as usize..(offset + len) as usize;
+        Ok(Self::change(self.opened(&mut state, fd)?, |object| zero(object, range)))
+    }
+
+    async fn zerofill(&self, c: &Context, fd: &Arc<Fd>, offset: u64, len: u64, _: Dict) -> FopResult<PrePostReply> {
+        let mut state = self.enter(c, "ZEROFILL", b"").await?;
+        let range = offset as usize..(offset + len) as usize;
+        Ok(Self::change(self.opened(&mut state, fd)?, |object| zero(object, range)))
+    }
+
+    async fn fsync(&self, c: &Context, fd: &Arc<Fd>, _: bool, _: Dict) -> FopResult<PrePostReply> {
+        let mut state = self.enter(c, "FSYNC", b"").await?;
+        Ok(Self::change(self.opened(&mut state, fd)?, |_| ()))
+    }
+
+    async fn flush(&self, c: &Context, fd: &Arc<Fd>, _: Dict) -> FopResult<Dict> {
+        let mut state = self.enter(c, "FLUSH", b"").await?;
+        self.opened(&mut state, fd)?;
+        match state.locks_moved.contains(&fd.gfid()) {
+            true => Err(self.error(Errno::EREMOTE, "flush")),
+            false => Ok(Dict::NULL),
+        }
+    }
+
+    async fn lk(&self, c: &Context, fd: &Arc<Fd>, _: LkCmd, flock: Flock, _: Dict) -> FopResult<LkReply> {
+        let mut state = self.enter(c, "LK", b"").await?;
+        self.opened(&mut state, fd)?;
+        match state.locks_moved.contains(&fd.gfid()) {
+            true => Err(self.error(Errno::EREMOTE, "lk")),
+            false => Ok(LkReply { flock, xdata: Dict::NULL }),
+        }
+    }
+
+    async fn access(&self, c: &Context, loc: &Loc, _: u32, _: Dict) -> FopResult<Dict> {
+        let state = self.enter(c, "ACCESS", b"").await?;
+        self.find_inode(&state, loc).map(|_| Dict::NULL)
+    }
+
+    async fn fgetxattr(&self, c: &Context, fd: &Arc<Fd>, name: Option<&str>, _: Dict) -> FopResult<XattrReply> {
+        let mut state = self.enter(c, "FGETXATTR", name.unwrap_or("").as_bytes()).await?;
+        let object = self.opened(&mut state, fd)?;
+        let value = name.and_then(|name| Some((name.to_owned(), object.xattrs.get(name)?.clone())));
+        let (name, value) = value.ok_or_else(|| self.error(Errno::ENODATA, "fgetxattr"))?;
+        let mut dict = Dict::empty();
+        dict.set(name.into_bytes(), Value::Ptr(value));
+        Ok(XattrReply { dict, xdata: Dict::NULL })
+    }
+
+    async fn removexattr(&self, c: &Context, loc: &Loc, name: &str, xdata: Dict) -> FopResult<Dict> {
+        let mut state = self.enter(c, "REMOVEXATTR", name.as_bytes()).await?;
+        let gfid = self.find_inode(&state, loc)?;
+        let object = state.objects.get_mut(&gfid).unwrap();
+        let removed = object.xattrs.remove(name);
+        removed.map(|_| iatt(object, &xdata)).ok_or_else(|| self.error(Errno::ENODATA, "removexattr"))
+    }
+
+    async fn fsetxattr(&self, c: &Context, fd: &Arc<Fd>, dict: Dict, _: u32, xdata: Dict) -> FopResult<Dict> {
+        let mut state = self.enter(c, "FSETXATTR", b"").await?;
+        let object = self.opened(&mut state, fd)?;
+        for (key, value) in dict.iter() {
+            object.xattrs.insert(String::from_utf8(key.to_vec()).unwrap(), value.as_bytes().unwrap());
+        }
+        Ok(iatt(object, &xdata))
     }
 
     async fn opendir(&self, c: &Context, loc: &Loc, _: &Arc<Fd>, _: Dict) -> FopResult<Dict> {
@@ -593,7 +822,7 @@ impl Translator for MemoryBrick {
             let key = String::from_utf8(key.to_vec()).unwrap();
             state.objects.get_mut(&gfid).unwrap().xattrs.insert(key, value.as_bytes().unwrap());
         }
-        Ok(Dict::NULL)
+        Ok(iatt(&state.objects[&gfid], &xdata))
     }
 
     async fn getxattr(&self, c: &Context, loc: &Loc, name: Option<&str>, _: Dict) -> FopResult<XattrReply> {
@@ -616,14 +845,7 @@ impl Translator for MemoryBrick {
         }
     }
 
-    async fn removexattr(&self, c: &Context, loc: &Loc, name: &str, _: Dict) -> FopResult<Dict> {
-        let mut state = self.enter(c, "REMOVEXATTR", name.as_bytes()).await?;
-        let gfid = self.find_inode(&state, loc)?;
-        let removed = state.objects.get_mut(&gfid).unwrap().xattrs.remove(name);
-        removed.map(|_| Dict::NULL).ok_or_else(|| self.error(Errno::ENODATA, "removexattr"))
-    }
-
-    async fn xattrop(&self, c: &Context, loc: &Loc, _: XattropFlags, dict: Dict, _: Dict) -> FopResult<XattrReply> {
+    async fn xattrop(&self, c: &Context, loc: &Loc, _: XattropFlags, dict: Dict, xdata: Dict) -> FopResult<XattrReply> {
         let mut state = self.enter(c, "XATTROP", &loc.name).await?;
         let gfid = self.find_inode(&state, loc)?;
         for (key, value) in dict.iter() {
@@ -633,7 +855,8 @@ impl Translator for MemoryBrick {
             let sum = number(slot) + number(&value.as_bytes().unwrap());
             *slot = Bytes::copy_from_slice(&sum.to_be_bytes());
         }
-        Ok(XattrReply::default())
+        let xdata = iatt(&state.objects[&gfid], &xdata);
+        Ok(XattrReply { dict: Dict::NULL, xdata })
     }
 
     async fn setattr(&self, c: &Context, loc: &Loc, stat: &Iatt, valid: u32, _: Dict) -> FopResult<PrePostReply> {

@@ -16,6 +16,9 @@ use crate::reply::EntryPlus;
 use crate::volfile::{Kind, Options, Position, Volume};
 use crate::{Context, Fd, FopError, FopResult, Inode, Loc, Translator};
 
+#[path = "migration_tests.rs"]
+mod migration;
+
 /// A volume of bricks `v-client-0`, `v-client-1`... whose root has been looked up.
 pub(super) struct Cluster {
     pub(super) bricks: Vec<Arc<MemoryBrick>>,
