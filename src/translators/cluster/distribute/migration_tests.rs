@@ -174,7 +174,7 @@ fn reads_and_attributes_come_from_where_the_file_is() {
             let set = top.setattr(&context, &file.loc, &owner, set_attr::UID, Dict::NULL).await.unwrap();
             seen(&set.post);
         },
-        |file, when| assert_eq!(file.cluster.bricks[1].stat_of(&file.path).uid, 7, "{when:?}"),
+        |file, when| assert_eq!(file.cluster.bricks[1].stat_of(&file.path).unwrap().uid, 7, "{when:?}"),
     );
 }
 

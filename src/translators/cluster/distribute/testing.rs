@@ -260,12 +260,6 @@ impl MemoryBrick {
         state.objects[&resolve(&state, path).unwrap()].data.clone()
     }
 
-    /// Attributes of the file at a path.
-    pub(crate) fn stat_of(&self, path: &str) -> Iatt {
-        let state = self.state();
-        state.objects[&resolve(&state, path).unwrap()].stat
-    }
-
     /// Rebalance, steps 2 and 3: a linkto at the destination (it may be there), as large as the file; marks on the file.
     pub(crate) fn begin_move(&self, to: &MemoryBrick, path: &str) {
         let (parent, name) = path.rsplit_once('/').unwrap();
