@@ -23,7 +23,7 @@ pub enum Family {
     Attributes,
     /// Changes what is copied during a migration: data, size, xattrs. FSYNC too.
     Change,
-    /// Answers without attributes: OPEN, ACCESS, SEEK, GETXATTR.
+    /// Answers without attributes: OPEN, ACCESS, SEEK, GETXATTR, READLINK.
     Blind,
     /// Posix locks: LK and FLUSH.
     Lock,
@@ -182,6 +182,12 @@ impl Seen for EntryReply {
 }
 
 impl Seen for SeekReply {
+    fn mode(&self) -> Option<u32> {
+        None
+    }
+}
+
+impl Seen for ReadlinkReply {
     fn mode(&self) -> Option<u32> {
         None
     }

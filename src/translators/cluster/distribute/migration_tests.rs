@@ -167,6 +167,17 @@ fn reads_and_attributes_come_from_where_the_file_is() {
         },
         |_, _| {},
     );
+    let ours = || Dict::empty().with("user.a", Value::Ptr(Bytes::from_static(b"1")));
+    in_each_phase(
+        libc::O_RDWR,
+        async |context, top, file| {
+            top.setxattr(&context, &file.loc, ours(), 0, Dict::NULL).await.unwrap();
+            let by_name = top.getxattr(&context, &file.loc, Some("user.a"), Dict::NULL).await.unwrap();
+            let by_fd = top.fgetxattr(&context, &file.fd, Some("user.a"), Dict::NULL).await.unwrap();
+            assert!(by_name.dict.contains("user.a") && by_fd.dict.contains("user.a"));
+        },
+        |_, _| {},
+    );
     in_each_phase(
         libc::O_RDWR,
         async |context, top, file| {

@@ -218,7 +218,11 @@ impl Translator for Distribute {
     }
 
     async fn readlink(&self, context: &Context, loc: &Loc, size: u32, xdata: Dict) -> FopResult<ReadlinkReply> {
-        self.of_file(context, &loc.inode).await?.readlink(context, loc, size, xdata).await
+        self.core
+            .on_file(context, Target::Loc(loc), Family::Blind, xdata, |child, xdata, _| {
+                child.readlink(context, loc, size, xdata)
+            })
+            .await
     }
 
     async fn mknod(
@@ -382,8 +386,7 @@ impl Translator for Distribute {
         if self.is_spread(&loc.inode) {
             return self.core.getxattr_directory(context, Directory::Loc(loc), name, xdata).await;
         }
-        let cached = self.core.cached(context, &loc.inode).await?;
-        self.core.getxattr_file(context, Directory::Loc(loc), cached, name, xdata).await
+        self.core.getxattr_file(context, Target::Loc(loc), name, xdata).await
     }
 
     async fn removexattr(&self, context: &Context, loc: &Loc, name: &str, xdata: Dict) -> FopResult<Dict> {
@@ -424,8 +427,7 @@ impl Translator for Distribute {
         if self.is_spread(&fd.inode) {
             return self.core.getxattr_directory(context, Directory::Fd(fd), name, xdata).await;
         }
-        let cached = self.core.cached(context, &fd.inode).await?;
-        self.core.getxattr_file(context, Directory::Fd(fd), cached, name, xdata).await
+        self.core.getxattr_file(context, Target::Fd(fd), name, xdata).await
     }
 
     async fn fremovexattr(&self, context: &Context, fd: &Arc<Fd>, name: &str, xdata: Dict) -> FopResult<Dict> {

@@ -7,8 +7,10 @@ use rgfs_protocol::{Dict, Errno, Value};
 
 use super::core::Core;
 use super::directory_fops::Directory;
+use super::follow::Target;
 use super::keys;
 use super::layout::Share;
+use super::migration::Family;
 use super::readdir::first_success;
 use crate::reply::XattrReply;
 use crate::translators::cluster::join_all;
@@ -84,17 +86,19 @@ impl Core {
     pub(super) async fn getxattr_file(
         self: &Arc<Self>,
         context: &Context,
-        target: Directory<'_>,
-        cached: usize,
+        target: Target<'_>,
         name: Option<&str>,
         xdata: Dict,
     ) -> FopResult<XattrReply> {
         self.check_read(name)?;
-        let child = self.child(cached);
-        let mut reply = match target {
-            Directory::Loc(loc) => child.getxattr(context, loc, name, xdata).await?,
-            Directory::Fd(fd) => child.fgetxattr(context, fd, name, xdata).await?,
-        };
+        let mut reply = self
+            .on_file(context, target, Family::Blind, xdata, |child, xdata, _| async move {
+                match target {
+                    Target::Loc(loc) => child.getxattr(context, loc, name, xdata).await,
+                    Target::Fd(fd) => child.fgetxattr(context, fd, name, xdata).await,
+                }
+            })
+            .await?;
         if let Some(name) = name.filter(|name| PATHINFO.contains(name))
             && let Some(part) = text(&reply.dict, name)
         {
