@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
+use support::client::PROGRAM_VARIABLE;
 use support::sandbox::{SOAK_VARIABLE, say};
 
 use crate::{fuzz, setup};
@@ -16,16 +17,23 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     setup::packages()?;
     setup::suites()?;
-    setup::run(
-        setup::cargo()?
-            .args(["test", "--release", "--test", "fsx", "--test", "posix", "--", "--include-ignored"])
-            .env(SOAK_VARIABLE, "1"),
-    )?;
+    // The client is the one that users get; what drives it needs no optimiser.
+    let program = setup::release_build()?;
+    let long = |arguments: &[&str]| -> Result<()> {
+        setup::run(
+            setup::cargo()?
+                .args(["test", "--no-fail-fast"])
+                .args(arguments)
+                .env(SOAK_VARIABLE, "1")
+                .env(PROGRAM_VARIABLE, &program),
+        )
+    };
+    long(&["--test", "fsx", "--test", "posix", "--", "--include-ignored"])?;
+    // The yardsticks with the C client alone are ignored there, and stay so: it fails some.
+    long(&["--test", "replicate_*", "--test", "distribute_*"])?;
     // Replicate on bricks in memory, with faults that the seeds choose.
     let schedules = "simulation::schedules::nothing_that_was_acknowledged_is_lost";
     setup::run(setup::cargo()?.args(["test", "--release", "--lib", schedules]).env("RGFS_SEEDS", "100000"))?;
-    // The yardsticks with the C client alone are ignored there, and stay so: it fails some.
-    setup::run(setup::cargo()?.args(["test", "--release", "--test", "replicate_*"]).env(SOAK_VARIABLE, "1"))?;
     if !options.no_fuzz {
         fuzz::run(&fuzz::Options::thorough())?;
     }
