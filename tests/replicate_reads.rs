@@ -119,8 +119,11 @@ fn replaced_while_looking(sandbox: &Sandbox, shape: Shape, client: Client, brick
         let replaces = scope.spawn(move || -> Result<u64> {
             let mut count = 0;
             while !stop.load(Ordering::Relaxed) {
-                fs::write(writer.join("next"), "content")?;
-                fs::rename(writer.join("next"), writer.join("name"))?;
+                // A name that never was: the brick that was away may still have the old one, with another gfid, and then the C client's
+                // lookup of it says EIO until it is healed.
+                let next = writer.join(format!("next-{count}"));
+                fs::write(&next, "content").with_context(|| format!("writing {}", next.display()))?;
+                fs::rename(&next, writer.join("name")).with_context(|| format!("renaming {}", next.display()))?;
                 count += 1;
             }
             Ok(count)
