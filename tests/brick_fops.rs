@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -25,6 +26,9 @@ use support::{volfiles, wait};
 
 const LIMIT: Duration = Duration::from_secs(10);
 const O_RDWR: i32 = 2;
+
+/// Bricks tell clients apart by a number of their own.
+static LEAVES: AtomicU8 = AtomicU8::new(1);
 
 /// A client of one brick, and who asks.
 struct Leaf {
@@ -49,7 +53,7 @@ impl Leaf {
             clock: Arc::new(RealClock::new(&network)),
             network,
             identity: Arc::new(Identity {
-                context_id: Gfid::from_random([std::process::id() as u8; 16]).to_string().into(),
+                context_id: Gfid::from_random([LEAVES.fetch_add(1, Ordering::Relaxed); 16]).to_string().into(),
                 graph_id: 0,
                 pid: std::process::id(),
                 hostname: "here".into(),
@@ -376,5 +380,35 @@ fn fds_and_locks_survive_the_brick() {
         wait::for_value("the lock ends with its fd", LIMIT, || {
             Ok((cluster.bricks[0].statedump()?.posix_locks_held == 0).then_some(()))
         })
+    });
+}
+
+/// A brick lets nobody remove a file on which a process of another client holds an inode lock; for the lock of an internal process it
+/// does not wait. cluster/distribute takes its locks as one, so that a rename and a heal cannot wait for each other.
+#[test]
+fn removals_wait_for_the_locks_of_processes_only() {
+    const INTERNAL: i32 = -4;
+    scenario(|sandbox| {
+        let cluster = StaticCluster::start(sandbox, 1)?;
+        let (holder, remover) = (Leaf::new(&cluster)?, Leaf::new(&cluster)?);
+        let lock = |pid: i32, loc: &Loc, kind| {
+            let context = Context { pid, ..holder.root.clone() };
+            let lock = holder.client.inodelk(&context, "domain", loc, InodelkCmd::SetLk, flock(kind, 0, 0), Dict::NULL);
+            holder.run(lock)
+        };
+        let (stat, _) = create(&holder, "moving", 1)?;
+        lock(INTERNAL, &known(&stat), LockType::Write)?;
+        remover.run(remover.client.unlink(&remover.root, &entry("moving"), 0, Dict::NULL))?;
+        lock(INTERNAL, &known(&stat), LockType::Unlock)?;
+
+        let (stat, _) = create(&holder, "locked", 2)?;
+        lock(77, &known(&stat), LockType::Write)?;
+        let name = entry("locked");
+        let mut unlink = remover.client.unlink(&remover.root, &name, 0, Dict::NULL);
+        let early = remover.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(1), &mut unlink).await });
+        ensure!(early.is_err(), "the brick no longer waits: {early:?}");
+        lock(77, &known(&stat), LockType::Unlock)?;
+        remover.run(unlink)?;
+        Ok(())
     });
 }

@@ -9,6 +9,12 @@
 //!
 //! Locks are waited for, one after the other, in an order that all clients share. Use them inside
 //! [`to_the_end`](super::core::to_the_end) only: a future that is dropped while it waits would leave its lock held.
+//!
+//! They are taken as an internal process. A brick lets nobody remove an object on which somebody else's process holds an
+//! inode lock (`pl_inode_remove_prepare`). Over replicas that is a trap: the rename that holds the lock of a file waits
+//! for the name, which the self-heal daemon has locked, to remove that very file from a brick that missed something; and
+//! the brick lets it wait for the rename. The C client hangs there, until a connection breaks. For locks of internal
+//! processes removals do not wait, and between clients and rebalance they exclude each other all the same.
 
 use std::sync::Arc;
 
@@ -16,7 +22,7 @@ use bytes::Bytes;
 use rgfs_protocol::types::{EntrylkCmd, EntrylkType, Flock, InodelkCmd, LockType};
 use rgfs_protocol::{Dict, Errno};
 
-use super::core::{Core, with_own_locks};
+use super::core::{Core, as_root, with_own_locks};
 use super::keys;
 use crate::inode::Inode;
 use crate::{Context, FopResult, Loc, task};
@@ -36,7 +42,7 @@ pub(super) struct Transaction {
 impl Transaction {
     /// A transaction that holds nothing yet.
     pub(super) fn new(core: &Arc<Core>, context: &Context) -> Self {
-        Transaction { core: core.clone(), context: with_own_locks(context), held: Vec::new() }
+        Transaction { core: core.clone(), context: with_own_locks(&as_root(context)), held: Vec::new() }
     }
 
     /// Locks a whole inode in a domain.
