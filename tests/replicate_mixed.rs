@@ -27,6 +27,9 @@ const FILES: usize = 64;
 const PLACES: usize = 4;
 /// Bytes of one appended record.
 const RECORD: usize = 24;
+/// How long a client may show what it saw of a file before: FUSE keeps attributes for a second, and below it md-cache and quick-read
+/// of the C client do. (Of a file that rgfs appends to, the C client shows the old end in 19 of 20 reads, when it reads at once.)
+const CACHES: Duration = Duration::from_secs(2);
 const HEAL_LIMIT: Duration = Duration::from_secs(90);
 /// A worker that does nothing for this long hangs.
 const HANG_LIMIT: Duration = Duration::from_secs(30);
@@ -255,6 +258,9 @@ fn at_once(sandbox: &Sandbox, shape: Shape, clients: [Client; 2], victim: Option
     // A create of a name that the others have already succeeds on a brick that is back and not healed, with another gfid. The create
     // fails, but what it made stays, and the healer does not choose between the two: C clients alone do that, too.
     let kinds: &[Work] = if victim.is_some() { &[rename] } else { &[rename, race] };
+    // The C client's rename locks the file and then waits for the name, which the healer has locked to remove that file from the brick
+    // that was away; and that brick lets it wait for the lock on the file. Both stand until a connection breaks. rgfs locks otherwise.
+    let hangs = |client: Client| shape == Shape::Distributed && victim.is_some() && client == Client::C;
     let counts = std::thread::scope(|scope| -> Result<Vec<Vec<u64>>> {
         let (mut appenders, mut others) = (Vec::new(), Vec::new());
         let board = &board;
@@ -272,7 +278,7 @@ fn at_once(sandbox: &Sandbox, shape: Shape, clients: [Client; 2], victim: Option
             }));
         }
         for (worker, root) in mounts.iter().enumerate() {
-            for work in kinds {
+            for work in kinds.iter().filter(|_| !hangs(root.client())) {
                 others.push(scope.spawn(move || {
                     let result = work(root, worker, board);
                     watched(result.is_ok());
@@ -299,6 +305,7 @@ fn at_once(sandbox: &Sandbox, shape: Shape, clients: [Client; 2], victim: Option
     println!("{clients:?} on {shape:?}: {:?} appends, renames, creates", board.done);
 
     println!("healed after {:?}", volume.settle(HEAL_LIMIT)?);
+    std::thread::sleep(CACHES);
     for mount in &mounts {
         check_appends(mount, &counts).with_context(|| format!("read through {}", mount.client()))?;
         check_renames(mount).with_context(|| format!("read through {}", mount.client()))?;
@@ -364,9 +371,14 @@ fn two_mounts_of_rgfs_on_an_arbiter_volume_with_a_data_brick_that_comes_and_goes
 }
 
 #[test]
-#[ignore = "one run of three read, through the C client, a file without the last appends of rgfs: not known yet whether they are lost or C read old data"]
 fn on_distributed_sets_with_a_brick_that_comes_and_goes() {
     scenario(|sandbox| at_once(sandbox, Shape::Distributed, [Client::Rgfs, Client::C], Some(4)));
+}
+
+/// Everybody renames.
+#[test]
+fn two_mounts_of_rgfs_on_distributed_sets_with_a_brick_that_comes_and_goes() {
+    scenario(|sandbox| at_once(sandbox, Shape::Distributed, [Client::Rgfs, Client::Rgfs], Some(4)));
 }
 
 /// The yardstick.
