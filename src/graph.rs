@@ -3,11 +3,13 @@
 //! [`LiveGraph::build`] makes them bottom-up, each from its `volume` section, its children and the [`Environment`].
 //! Volumes that only cache or report are left out, and named in one line of the log; volumes that would change what data
 //! means, and are not implemented, make the build fail (`treatment`). The leaves begin to connect when they are built;
-//! [`LiveGraph::wait_ready`] waits for what comes of it.
+//! [`LiveGraph::wait_ready`] waits for what comes of it. A graph that follows another one ([`LiveGraph::build_after`]) takes
+//! over its connections to bricks that stay; the [`Switch`] leads from the one to the other.
 
 mod environment;
 mod error;
 mod ready;
+mod switch;
 #[cfg(test)]
 #[allow(dead_code, reason = "each test uses a part of it")]
 pub(crate) mod testing;
@@ -15,6 +17,7 @@ mod treatment;
 
 pub use environment::{Environment, Identity};
 pub use error::BuildError;
+pub use switch::{Generation, OpenFds, Switch};
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -22,6 +25,7 @@ use std::time::Instant;
 
 use crate::Translator;
 use crate::event::Status;
+use crate::inode::KeySpan;
 use crate::translators::cluster::distribute::Distribute;
 use crate::translators::cluster::replicate::Replicate;
 use crate::translators::features::read_only::ReadOnly;
@@ -37,6 +41,10 @@ pub struct LiveGraph {
     description: Graph,
     top: Arc<dyn Translator>,
     leaves: Vec<Arc<dyn Translator>>,
+    /// Names of the leaves that no graph before had.
+    new_leaves: HashSet<Arc<str>>,
+    /// The keys of the state that each translator leaves on inodes and fds.
+    keys: HashMap<Arc<str>, KeySpan>,
     news: ready::News,
 }
 
@@ -46,12 +54,22 @@ impl LiveGraph {
     /// # Errors
     /// The first volume that cannot be built.
     pub fn build(graph: &Graph, environment: &Environment) -> Result<Self, BuildError> {
-        Self::build_with(graph, environment, construct)
+        Self::build_with(graph, environment, None, construct)
+    }
+
+    /// Builds a graph that shall follow `before`. Bricks that are in both keep their connection, and with it what is open
+    /// and locked there.
+    ///
+    /// # Errors
+    /// The first volume that cannot be built.
+    pub fn build_after(graph: &Graph, environment: &Environment, before: &Self) -> Result<Self, BuildError> {
+        Self::build_with(graph, environment, Some(before), construct)
     }
 
     fn build_with(
         graph: &Graph,
         environment: &Environment,
+        before: Option<&Self>,
         mut construct: impl FnMut(
             &Volume,
             Vec<Arc<dyn Translator>>,
@@ -66,10 +84,24 @@ impl LiveGraph {
         let keep_name = children_of_clusters(graph);
         let mut built: HashMap<Arc<str>, Arc<dyn Translator>> = HashMap::new();
         let (mut leaves, mut passed_through) = (Vec::new(), Vec::new());
+        let (mut new_leaves, mut keys) = (HashSet::new(), HashMap::new());
         for volume in &graph.volumes {
             let children = children(volume, &built)?;
             let translator = match treatment::of(volume.kind.canonical) {
-                Treatment::Build | Treatment::NotImplemented(_) => construct(volume, children, environment)?,
+                Treatment::Build | Treatment::NotImplemented(_) => {
+                    let (translator, made) = match before.and_then(|before| before.leaf_for(volume)) {
+                        Some(kept) => kept,
+                        None => {
+                            let (made, span) = KeySpan::of(|| construct(volume, children, environment));
+                            if volume.subvolumes.is_empty() {
+                                new_leaves.insert(volume.name.clone());
+                            }
+                            (made?, span)
+                        }
+                    };
+                    keys.insert(volume.name.clone(), made);
+                    translator
+                }
                 Treatment::PassThrough | Treatment::PassThroughWarning(_) => {
                     passed_through.push(format!("{} ({})", volume.name, volume.kind));
                     let [child] = BuildError::only_child(volume, children)?;
@@ -90,7 +122,20 @@ impl LiveGraph {
         }
         let top = graph.top().and_then(|top| built.remove(&top.name)).ok_or(BuildError::Empty)?;
         let news = ready::News::of(leaves.iter().chain([&top]));
-        Ok(LiveGraph { description: graph.clone(), top, leaves, news })
+        Ok(LiveGraph { description: graph.clone(), top, leaves, new_leaves, keys, news })
+    }
+
+    /// The connection to the brick that `volume` describes, with its keys, if this graph has it.
+    fn leaf_for(&self, volume: &Volume) -> Option<(Arc<dyn Translator>, KeySpan)> {
+        let leaf = self.leaves.iter().find(|leaf| *leaf.name() == volume.name)?;
+        let keys = self.keys.get(&volume.name)?;
+        leaf.reconfigure(volume).then(|| (leaf.clone(), keys.clone()))
+    }
+
+    /// The keys of those translators that `next` did not take over.
+    fn keys_without(&self, next: &Self) -> Vec<KeySpan> {
+        let gone = self.keys.iter().filter(|(name, keys)| next.keys.get(*name) != Some(keys));
+        gone.map(|(_, keys)| keys.clone()).collect()
     }
 
     /// The volfile's graph that this was built from.
@@ -133,6 +178,21 @@ impl LiveGraph {
             let changed = tokio::time::timeout_at(deadline.into(), news.changed()).await;
             if !matches!(changed, Ok(Ok(()))) {
                 return Status::Connecting;
+            }
+        }
+    }
+
+    /// Waits until every brick that no graph before had is up. False when `deadline` came first.
+    pub async fn wait_new_bricks(&self, deadline: Instant) -> bool {
+        let mut news = self.news.subscribe();
+        loop {
+            news.mark_unchanged();
+            let mut new = self.leaves.iter().filter(|leaf| self.new_leaves.contains(leaf.name()));
+            if new.all(|leaf| leaf.events().is_up()) {
+                return true;
+            }
+            if !matches!(tokio::time::timeout_at(deadline.into(), news.changed()).await, Ok(Ok(()))) {
+                return false;
             }
         }
     }

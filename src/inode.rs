@@ -7,6 +7,8 @@
 
 use std::any::Any;
 use std::fmt;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 
 use bytes::Bytes;
@@ -16,12 +18,29 @@ use rgfs_protocol::{FileType, Gfid};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ContextKey(u64);
 
+static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
+
 impl ContextKey {
     /// A key that nobody else has.
     pub fn unique() -> Self {
-        use std::sync::atomic::{AtomicU64, Ordering};
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        ContextKey(NEXT.fetch_add(1, Ordering::Relaxed))
+        ContextKey(NEXT_KEY.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// The keys that were made while something was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySpan(Range<u64>);
+
+impl KeySpan {
+    /// Notes the keys that `make` makes. Keys that other threads make meanwhile are among them.
+    pub fn of<T>(make: impl FnOnce() -> T) -> (T, KeySpan) {
+        let first = NEXT_KEY.load(Ordering::Relaxed);
+        let made = make();
+        (made, KeySpan(first..NEXT_KEY.load(Ordering::Relaxed)))
+    }
+
+    fn contains(&self, key: ContextKey) -> bool {
+        self.0.contains(&key.0)
     }
 }
 
@@ -69,6 +88,22 @@ impl Contexts {
     pub fn remove(&self, key: ContextKey) {
         let mut slots = self.0.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         slots.retain(|(owner, _)| *owner != key);
+    }
+
+    /// Removes what the translators of `spans` left here: they are gone.
+    pub fn forget(&self, spans: &[KeySpan]) {
+        let is_gone = |key: ContextKey| spans.iter().any(|span| span.contains(key));
+        let gone: Slots = {
+            let mut slots = self.0.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if !slots.iter().any(|(owner, _)| is_gone(*owner)) {
+                return;
+            }
+            let (gone, left) = std::mem::take(&mut *slots).into_iter().partition(|(owner, _)| is_gone(*owner));
+            *slots = left;
+            gone
+        };
+        // What is dropped may look here.
+        drop(gone);
     }
 }
 
@@ -151,5 +186,24 @@ impl Loc {
     /// gfid of the parent; NULL when there is none.
     pub fn parent_gfid(&self) -> Gfid {
         self.parent.as_ref().map_or(Gfid::NULL, |parent| parent.gfid())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_span_made_is_forgotten() {
+        let contexts = Contexts::default();
+        let before = ContextKey::unique();
+        let ((one, two), span) = KeySpan::of(|| (ContextKey::unique(), ContextKey::unique()));
+        let after = ContextKey::unique();
+        for key in [before, one, two, after] {
+            contexts.set(key, Arc::new(1_u8));
+        }
+        contexts.forget(&[span]);
+        let left = [before, one, two, after].map(|key| contexts.get::<u8>(key).is_some());
+        assert_eq!(left, [true, false, false, true]);
     }
 }

@@ -11,11 +11,12 @@ use rgfs_protocol::types::{EntrylkCmd, EntrylkType, Flock, InodelkCmd, Lease, Lk
 use rgfs_protocol::{Dict, Iatt};
 
 use crate::context::Context;
-use crate::error::FopResult;
+use crate::error::{FopError, FopResult};
 use crate::event::EventSource;
 use crate::fd::Fd;
 use crate::inode::Loc;
 use crate::reply::*;
+use crate::volfile::Volume;
 
 /// A live translator: a `volume` section of the volfile at work.
 #[async_trait]
@@ -47,7 +48,19 @@ pub trait Translator: Send + Sync + 'static {
         let _ = out;
     }
 
-    /// Finishes what was put off: the mount is about to end, and nothing else comes.
+    /// Whether this translator can serve the graph that follows its own as well, where `volume` describes it. It then takes
+    /// over the options that changed. Only the connection to a brick can (`client.c:reconfigure`).
+    fn reconfigure(&self, volume: &Volume) -> bool {
+        let _ = volume;
+        false
+    }
+
+    /// The failure of a buffered write that `fd` has not reported yet. It is forgotten by that.
+    fn take_failure(&self, fd: &Fd) -> Option<FopError> {
+        self.children().iter().find_map(|child| child.take_failure(fd))
+    }
+
+    /// Finishes what was put off, when no fop is at work: the mount ends, or another graph takes over.
     async fn drain(&self) {
         for child in self.children() {
             child.drain().await;

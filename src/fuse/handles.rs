@@ -7,6 +7,7 @@ use dashmap::DashMap;
 
 use super::inode_table::Node;
 use crate::Fd;
+use crate::graph::OpenFds;
 use crate::reply::EntryPlus;
 
 /// An open file.
@@ -74,6 +75,14 @@ impl Handles {
     /// The open directory of a number.
     pub fn directory(&self, handle: u64) -> Option<Arc<OpenDirectory>> {
         self.directories.get(&handle).map(|directory| directory.clone())
+    }
+
+    /// The translators' side of all that is open.
+    pub fn open_fds(&self) -> OpenFds {
+        OpenFds {
+            files: self.files.iter().map(|file| file.fd.clone()).collect(),
+            directories: self.directories.iter().map(|directory| directory.fd.clone()).collect(),
+        }
     }
 
     /// Closes a file.

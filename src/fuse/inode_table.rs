@@ -161,6 +161,11 @@ impl InodeTable {
         self.len() == 0
     }
 
+    /// All nodes of this moment.
+    pub fn all(&self) -> Vec<Arc<Node>> {
+        self.by_nodeid.iter().map(|node| node.clone()).collect()
+    }
+
     /// The node of a nodeid.
     pub fn get(&self, nodeid: u64) -> Option<Arc<Node>> {
         let node = self.by_nodeid.get(&nodeid)?.clone();

@@ -8,15 +8,14 @@ use crate::Translator;
 use crate::event::Status;
 
 /// A counter that moves whenever one of some translators announces something.
-pub(super) struct News(watch::Sender<u64>);
+pub(super) struct News(Arc<watch::Sender<u64>>);
 
 impl News {
-    /// Listens to `translators` for as long as they live.
+    /// Listens to `translators`.
     pub(super) fn of<'a>(translators: impl Iterator<Item = &'a Arc<dyn Translator>>) -> Self {
-        let sender = watch::Sender::new(0);
+        let sender = Arc::new(watch::Sender::new(0));
         for translator in translators {
-            let sender = sender.clone();
-            translator.events().subscribe(move |_| sender.send_modify(|count| *count += 1));
+            translator.events().subscribe_for(&sender, |sender, _| sender.send_modify(|count| *count += 1));
         }
         News(sender)
     }

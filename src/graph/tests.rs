@@ -52,7 +52,7 @@ fn scripted(
 }
 
 fn build(text: &str) -> Result<LiveGraph, BuildError> {
-    LiveGraph::build_with(&graph(text), &environment(), scripted)
+    LiveGraph::build_with(&graph(text), &environment(), None, scripted)
 }
 
 /// `name(child child)`, as it is live.
@@ -109,7 +109,7 @@ fn replica_sets_are_built() {
         ("replica-3.vol", "rep-dht(rep-replicate-0(rep-client-0 rep-client-1 rep-client-2))"),
         ("arbiter.vol", "arb-dht(arb-replicate-0(arb-client-0 arb-client-1 arb-client-2))"),
     ] {
-        let built = LiveGraph::build_with(&graph(&fixture(name)), &environment(), with_replicas);
+        let built = LiveGraph::build_with(&graph(&fixture(name)), &environment(), None, with_replicas);
         let live = built.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(shape(live.top()).contains(expected), "{}", shape(live.top()));
     }
@@ -125,10 +125,11 @@ fn what_would_change_data_is_refused() {
         ("snapshots-visible.vol", "uss-snapview-client", "features/snapview-client"),
     ] {
         let mut connected = Vec::new();
-        let built = LiveGraph::build_with(&graph(&fixture(name)), &environment(), |volume, children, environment| {
-            connected.push(volume.name.clone());
-            scripted(volume, children, environment)
-        });
+        let built =
+            LiveGraph::build_with(&graph(&fixture(name)), &environment(), None, |volume, children, environment| {
+                connected.push(volume.name.clone());
+                scripted(volume, children, environment)
+            });
         let error = built.map(|_| ()).unwrap_err().to_string();
         assert!(error.starts_with(&format!("volume {volume}: type {kind} is not implemented yet: ")), "{error}");
         assert_eq!(connected, [], "{name}");
@@ -146,7 +147,7 @@ fn an_option_that_cannot_be_used_stops_the_build() {
 fn io_stats_may_tell_the_volume_id() {
     let environment = environment();
     let text = fixture("one-brick.vol").replace("option log-level", "option volume-id abc\n    option log-level");
-    LiveGraph::build_with(&graph(&text), &environment, scripted).unwrap();
+    LiveGraph::build_with(&graph(&text), &environment, None, scripted).unwrap();
     assert_eq!(environment.volume_id.get().map(|id| &**id), Some("abc"));
 }
 
@@ -221,4 +222,30 @@ async fn a_volfile_of_glusterd_comes_to_life_whole() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn bricks_that_stay_keep_their_connection() {
+    let brick = |name: &str, path: &str, more: &str| {
+        format!(
+            "volume {name} type protocol/client option remote-host 127.0.0.1 option remote-port 1 \
+             option remote-subvolume {path} {more} end-volume "
+        )
+    };
+    let top = "volume top type cluster/distribute subvolumes";
+    let build = |text: String, before: Option<&LiveGraph>| match before {
+        Some(before) => LiveGraph::build_after(&graph(&text), &environment(), before).unwrap(),
+        None => LiveGraph::build(&graph(&text), &environment()).unwrap(),
+    };
+    let first = build(format!("{}{}{top} a b end-volume", brick("a", "/a", ""), brick("b", "/b", "")), None);
+    // Timeouts are for the next connection; another path is another brick; strict-locks is a promise about what is open.
+    let tuned = brick("a", "/a", "option ping-timeout 7");
+    let text = format!("{tuned}{}{}{top} a b c end-volume", brick("b", "/moved", ""), brick("c", "/c", ""));
+    let second = build(text, Some(&first));
+    let kept = |index: usize| Arc::ptr_eq(&first.leaves()[index], &second.leaves()[index]);
+    assert!(kept(0) && !kept(1));
+    assert_eq!(first.keys_without(&second).len(), 2, "distribute's and the moved brick's");
+    assert!(!second.wait_new_bricks(Instant::now()).await);
+    let third = build(format!("{}{top} a end-volume", brick("a", "/a", "option strict-locks on")), Some(&second));
+    assert!(!Arc::ptr_eq(&second.leaves()[0], &third.leaves()[0]));
 }

@@ -16,7 +16,7 @@ use crate::inode::{Inode, Loc};
 use crate::net::Network;
 use crate::volfile::{self, Selection};
 
-/// Builds the graph and waits until its root directory answers.
+/// Builds the graph and waits until its root directory answers. `before` is the graph that it shall follow, and its number.
 ///
 /// # Errors
 /// The volfile is wrong, a brick refuses, no brick answers until `deadline`, or the root directory cannot be read.
@@ -25,15 +25,21 @@ pub(super) fn bring_up(
     volfile: &Fetched,
     network: &Network,
     deadline: Instant,
+    before: Option<(&LiveGraph, u32)>,
 ) -> Result<LiveGraph, Failure> {
     let selection =
         Selection { volume_name: options.volume_name.clone(), overrides: options.translator_options.clone() };
     let graph =
         volfile::load(&volfile.origin, &volfile.text, &selection).map_err(|error| Failure::new(error.to_string()))?;
-    let environment = environment(options, volfile, network)?;
+    let number = before.map_or(0, |(_, number)| number);
+    let environment = environment(options, volfile, network, number)?;
     // Leaves connect from the network threads; the graph is built inside the runtime for those that start a timer.
     let _entered = network.handle().enter();
-    let live = LiveGraph::build(&graph, &environment).map_err(|error| Failure::io(&volfile.origin, error))?;
+    let live = match before {
+        Some((before, _)) => LiveGraph::build_after(&graph, &environment, before),
+        None => LiveGraph::build(&graph, &environment),
+    }
+    .map_err(|error| Failure::io(&volfile.origin, error))?;
     network.handle().block_on(async {
         match live.wait_ready(deadline).await {
             Status::Up => look_up_root(&live, options, deadline).await,
@@ -61,7 +67,12 @@ fn given_up(options: &MountOptions) -> String {
 }
 
 /// What translators may know about this process.
-fn environment(options: &MountOptions, volfile: &Fetched, network: &Network) -> Result<Environment, Failure> {
+fn environment(
+    options: &MountOptions,
+    volfile: &Fetched,
+    network: &Network,
+    graph_id: u32,
+) -> Result<Environment, Failure> {
     let mut random = [0; 16];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
         .map_err(|error| Failure::io("random numbers", error))?;
@@ -74,7 +85,7 @@ fn environment(options: &MountOptions, volfile: &Fetched, network: &Network) -> 
         network: network.clone(),
         identity: Arc::new(Identity {
             context_id: Gfid::from_random(random).to_string().into(),
-            graph_id: 0,
+            graph_id,
             pid: std::process::id(),
             hostname: hostname.into(),
             process_name: options.process_name.as_str().into(),

@@ -28,11 +28,12 @@ impl Life {
         dump.line("mount-point", &self.mount_point.display());
         dump.line("source", &self.options.display_name);
         dump.line("volfile", &self.volfile.origin);
-        dump.line("bricks", &self.graph.bricks());
+        let current = self.switch.current();
+        dump.line("bricks", &current.graph().bricks());
         dump.section("fuse");
         self.file_system.dump(&mut |key, value| dump.line(key, value));
-        dump.section("active graph - 0");
-        dump.graph(self.graph.top());
+        dump.section(format!("active graph - {}", current.number()));
+        dump.graph(current.graph().top());
         dump
     }
 }

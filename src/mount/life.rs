@@ -1,22 +1,23 @@
 //! A mount from the command line to the last request.
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-use bytes::Bytes;
 
 use super::bring_up::bring_up;
 use super::daemon::{self, Reporter, Role};
 use super::failure::{EXIT_ENDED, EXIT_FAILED, Failure};
 use super::fetch::{Fetched, fetch};
+use super::keeper::{Keeper, News};
 use super::logging::Log;
 use super::options::MountOptions;
 use super::pid_file::{self, PidFile};
 use super::signals::{Signal, Signals};
 use super::{fuse_options, kernel_mount, mount_point};
+use crate::Translator;
 use crate::fuse::{self, FileSystem};
-use crate::graph::LiveGraph;
+use crate::graph::Switch;
 use crate::net::Network;
 use crate::net::volfile::Subscription;
 
@@ -81,7 +82,8 @@ pub(super) struct Life {
     pub(super) network: Network,
     // Hears of changes as long as it is there.
     _subscription: Option<Subscription>,
-    pub(super) graph: LiveGraph,
+    pub(super) switch: Arc<Switch>,
+    news: Sender<News>,
     pub(super) file_system: Arc<FileSystem>,
     pub(super) started: Instant,
     // Taken by whoever ends the life, for a process that exits drops nothing.
@@ -116,12 +118,25 @@ impl Life {
         let mount_point = mount_point::prepare(&options.mount_point)?;
         let network = Network::start(NETWORK_THREADS).map_err(|error| Failure::io("network threads", error))?;
         let mut volfile = fetch(&options.volfile, &network, deadline)?;
-        let graph = bring_up(&options, &volfile, &network, deadline)?;
+        let switch = Switch::new(bring_up(&options, &volfile, &network, deadline, None)?);
+        let file_system = FileSystem::new(switch.clone(), fuse_options::for_fuse(&options));
+        let (news, heard) = Keeper::channel();
+        let keeper = Keeper {
+            options: options.clone(),
+            network: network.clone(),
+            switch: switch.clone(),
+            file_system: file_system.clone(),
+            origin: volfile.origin.clone(),
+            server: volfile.server.clone(),
+            text: volfile.text.clone(),
+        };
+        keeper
+            .start((news.clone(), heard))
+            .map_err(|error| Failure::io("the thread that follows the volfile", error))?;
         let subscription = volfile.link.take().map(|(fetched, request)| {
-            let text = volfile.text.clone();
-            fetched.subscribe(&network, request, move |now| log_change(&text, &now))
+            let news = news.clone();
+            fetched.subscribe(&network, request, move |text| tell(&news, News::Volfile(text)))
         });
-        let file_system = FileSystem::new(graph.top().clone(), fuse_options::for_fuse(&options));
         Ok(Life {
             options,
             mount_point,
@@ -129,7 +144,8 @@ impl Life {
             volfile,
             network,
             _subscription: subscription,
-            graph,
+            switch,
+            news,
             file_system,
             started,
             pid_file: Mutex::new(pid_file),
@@ -205,7 +221,7 @@ impl Life {
             tracing::error!("reopening the log: {error}");
         }
         match fetch(&self.options.volfile, &self.network, Instant::now() + self.options.mount_timeout) {
-            Ok(fetched) => log_change(&self.volfile.text, &fetched.text),
+            Ok(fetched) => tell(&self.news, News::Volfile(fetched.text)),
             Err(failure) => tracing::warn!("fetching the volfile: {failure}"),
         }
     }
@@ -213,8 +229,8 @@ impl Life {
     /// Lets the translators finish what they put off (a replicate's post-ops). What takes longer is left to the bricks,
     /// which notice that this client is gone, and to self-heal.
     fn drain(&self) {
-        let top = self.graph.top().clone();
-        let drained = async move { tokio::time::timeout(DRAIN_TIME, top.drain()).await };
+        let switch = self.switch.clone();
+        let drained = async move { tokio::time::timeout(DRAIN_TIME, switch.drain()).await };
         if self.network.handle().block_on(drained).is_err() {
             tracing::warn!("translators did not finish within {} s of the unmount", DRAIN_TIME.as_secs());
         }
@@ -241,12 +257,9 @@ impl Mounted {
     }
 }
 
-fn log_change(before: &Bytes, now: &Bytes) {
-    if before == now {
-        tracing::info!("no change in volfile");
-    } else {
-        tracing::warn!("the volfile changed; this mount goes on with the one that it began with: mount anew");
-    }
+/// Tells the keeper. Nobody listens at the end of the process.
+fn tell(keeper: &Sender<News>, news: News) {
+    let _ = keeper.send(news);
 }
 
 fn start_log(options: &MountOptions) -> Result<Log, Failure> {

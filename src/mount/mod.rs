@@ -6,6 +6,7 @@ mod dump;
 pub mod failure;
 mod fetch;
 mod fuse_options;
+mod keeper;
 pub mod kernel_mount;
 mod life;
 pub mod logging;

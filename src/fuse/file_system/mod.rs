@@ -36,6 +36,8 @@ use super::inode_table::{InodeTable, Node};
 use super::notifications::{Notification, Notifications};
 use super::{Caller, Options};
 use crate::event::Event;
+use crate::graph::OpenFds;
+use crate::inode::KeySpan;
 use crate::reply::LookupReply;
 use crate::{Context, FopError, FopResult, Loc, Translator};
 
@@ -215,6 +217,22 @@ impl FileSystem {
                 parked.since.elapsed()
             );
             out("fuse.waiting", &line);
+        }
+    }
+
+    /// The translators' side of all that is open.
+    pub fn open_fds(&self) -> OpenFds {
+        self.handles.open_fds()
+    }
+
+    /// Removes what the translators of a graph that has ended left on inodes and fds.
+    pub fn forget_contexts(&self, keys: &[KeySpan]) {
+        for node in self.table.all() {
+            node.inode.contexts.forget(keys);
+        }
+        let OpenFds { files, directories } = self.open_fds();
+        for fd in files.iter().chain(&directories) {
+            fd.contexts.forget(keys);
         }
     }
 

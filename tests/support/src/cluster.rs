@@ -15,6 +15,10 @@ use crate::sandbox::{GLUSTERD_HOST, Sandbox, server_address, server_name};
 use crate::volfiles::{self, Remote, ReplicaSet, Role};
 use crate::wait;
 
+mod growth;
+
+pub use growth::Moves;
+
 /// The port of hand-written bricks, as in the days of `glusterfsd.vol`.
 pub const STATIC_PORT: u16 = 6996;
 

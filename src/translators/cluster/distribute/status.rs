@@ -21,18 +21,14 @@ pub fn overall(children: &[Status]) -> Option<Status> {
 /// Listens to the children, and announces what they add up to.
 pub(super) fn watch(core: &Arc<Core>) {
     for (index, child) in core.children.iter().enumerate() {
-        let above = Arc::downgrade(core);
-        child.events().subscribe(move |event| {
-            let Some(core) = above.upgrade() else { return };
-            match event {
-                Event::Status(status) => {
-                    if *status == Status::Up && core.only().is_none() {
-                        core.ask_usage_of(index);
-                    }
-                    update(&core);
+        child.events().subscribe_for(core, move |core, event| match event {
+            Event::Status(status) => {
+                if *status == Status::Up && core.only().is_none() {
+                    core.ask_usage_of(index);
                 }
-                other => core.events.announce(other),
+                update(core);
             }
+            other => core.events.announce(other),
         });
     }
     // A child may have spoken before anybody listened.

@@ -1,7 +1,7 @@
 //! Listens to the children, and announces what they add up to (`afr_notify`).
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::changelog::Kind;
@@ -16,12 +16,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Begins to listen.
 pub(super) fn watch(core: &Arc<Core>) {
     for (index, child) in core.children.iter().enumerate() {
-        let above = Arc::downgrade(core);
-        child.events().subscribe(move |event| heard(&above, index, event));
+        child.events().subscribe_for(core, move |core, event| heard(core, index, event));
     }
     if let Some(arbiter) = &core.thin_arbiter {
-        let above = Arc::downgrade(core);
-        arbiter.child().events().subscribe(move |event| heard_thin_arbiter(&above, event));
+        arbiter.child().events().subscribe_for(core, heard_thin_arbiter);
         let status = arbiter.child().events().status();
         if status != Status::Connecting {
             thin_arbiter_changed(core, status);
@@ -44,10 +42,9 @@ pub(super) fn watch(core: &Arc<Core>) {
     });
 }
 
-fn heard(above: &Weak<Core>, index: usize, event: &Event) {
-    let Some(core) = above.upgrade() else { return };
+fn heard(core: &Arc<Core>, index: usize, event: &Event) {
     match event {
-        Event::Status(status) => changed(&core, index, status.clone()),
+        Event::Status(status) => changed(core, index, status.clone()),
         Event::InodelkContention { gfid, domain, .. } => match domain.strip_prefix(&*core.name) {
             Some("") => core.contended(*gfid, Kind::Data),
             // The brick has moved the lock there (`_pl_convert_volume_for_special_range`).
@@ -58,10 +55,9 @@ fn heard(above: &Weak<Core>, index: usize, event: &Event) {
     }
 }
 
-fn heard_thin_arbiter(above: &Weak<Core>, event: &Event) {
-    let Some(core) = above.upgrade() else { return };
+fn heard_thin_arbiter(core: &Arc<Core>, event: &Event) {
     match (event, &core.thin_arbiter) {
-        (Event::Status(status), _) => thin_arbiter_changed(&core, status.clone()),
+        (Event::Status(status), _) => thin_arbiter_changed(core, status.clone()),
         (Event::InodelkContention { domain, .. }, Some(arbiter)) if **domain == *NOTIFY => arbiter.contended(),
         _ => {}
     }

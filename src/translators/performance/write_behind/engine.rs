@@ -30,7 +30,7 @@ pub(super) struct Engine {
     pub(super) child: Arc<dyn Translator>,
     pub(super) settings: Settings,
     pub(super) files: Arc<Files>,
-    key: ContextKey,
+    pub(super) key: ContextKey,
     unanswered: AtomicUsize,
 }
 

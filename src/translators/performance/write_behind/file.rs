@@ -85,6 +85,11 @@ impl Files {
         self.by_gfid.read().unwrap_or_else(PoisonError::into_inner).get(&gfid)?.upgrade()
     }
 
+    /// Every file that was written.
+    pub(super) fn all(&self) -> Vec<Arc<File>> {
+        self.by_gfid.read().unwrap_or_else(PoisonError::into_inner).values().filter_map(Weak::upgrade).collect()
+    }
+
     /// True when no file was written.
     pub(super) fn is_empty(&self) -> bool {
         self.by_gfid.read().unwrap_or_else(PoisonError::into_inner).is_empty()

@@ -38,7 +38,7 @@ use self::queue::Extent;
 use crate::graph::{BuildError, Environment};
 use crate::reply::*;
 use crate::volfile::Volume;
-use crate::{Context, Fd, FopResult, Inode, Loc, Translator};
+use crate::{Context, Fd, FopError, FopResult, Inode, Loc, Translator};
 
 /// A live `performance/write-behind`.
 pub struct WriteBehind {
@@ -86,6 +86,17 @@ impl Translator for WriteBehind {
         out("window-size", &self.engine.settings.limits.window);
         out("aggregate-size", &self.engine.settings.limits.aggregate);
         out("unanswered-bytes", &self.engine.unanswered());
+    }
+
+    fn take_failure(&self, fd: &Fd) -> Option<FopError> {
+        lost::take(fd, self.engine.key).or_else(|| self.child().take_failure(fd))
+    }
+
+    async fn drain(&self) {
+        for file in self.engine.files.all() {
+            self.engine.settle_file(&file, Extent::EVERYTHING).await;
+        }
+        self.child().drain().await;
     }
 
     async fn writev(

@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::error::FopResult;
 use crate::event::EventSource;
 use crate::observe::ConnectionCounters;
+use crate::volfile::Volume;
 
 /// Something that carries fops to a brick: a connection that everybody uses, or one that is still being set up.
 pub trait Caller: Send + Sync {
@@ -35,6 +36,12 @@ pub trait Brick: Caller + 'static {
     /// What it counted; a brick in memory counts nothing.
     fn counters(&self) -> Option<&ConnectionCounters> {
         None
+    }
+
+    /// See [`Link::reconfigure`].
+    fn reconfigure(&self, volume: &Volume) -> bool {
+        let _ = volume;
+        false
     }
 
     /// Sends a fop whose answer nobody wants; see [`Link::send`].
@@ -64,6 +71,10 @@ impl Brick for Link {
 
     fn counters(&self) -> Option<&ConnectionCounters> {
         Some(Link::counters(self))
+    }
+
+    fn reconfigure(&self, volume: &Volume) -> bool {
+        Link::reconfigure(self, volume)
     }
 
     fn send(&self, context: &Context, call: FopCall, encode: impl FnOnce(&mut Encoder)) {

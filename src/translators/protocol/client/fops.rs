@@ -11,7 +11,7 @@ use rgfs_protocol::{Dict, Errno, Gfid, Iatt};
 
 use super::brick::Brick;
 use super::link::FopCall;
-use super::{Client, convert, fop_call, read_answer};
+use super::{Client, Settings, convert, fop_call, read_answer};
 use crate::context::Context;
 use crate::error::FopResult;
 use crate::event::EventSource;
@@ -19,6 +19,7 @@ use crate::fd::Fd;
 use crate::inode::Loc;
 use crate::reply::*;
 use crate::translator::Translator;
+use crate::volfile::Volume;
 
 #[async_trait]
 impl<B: Brick> Translator for Client<B> {
@@ -36,6 +37,10 @@ impl<B: Brick> Translator for Client<B> {
 
     fn events(&self) -> &EventSource {
         self.link.events()
+    }
+
+    fn reconfigure(&self, volume: &Volume) -> bool {
+        Settings::read(volume).is_ok_and(|settings| settings == self.options) && self.link.reconfigure(volume)
     }
 
     fn dump(&self, out: &mut dyn FnMut(&str, &dyn std::fmt::Display)) {

@@ -35,10 +35,10 @@ async fn live(link: &Arc<Inner>, handle: &Handle, hooks: &Weak<dyn Hooks>) -> Ne
     loop {
         let number = link.attempts.fetch_add(1, Ordering::Relaxed);
         let (storage, storage_news) = watch::channel(None);
-        let callbacks = callbacks(link, storage.clone());
+        let (callbacks, options) = (callbacks(link, storage.clone()), link.options());
         let attempt = Attempt {
             name: &link.name,
-            options: &link.options,
+            options: &options,
             environment: &link.environment,
             counters: &link.counters,
             handle,
@@ -75,7 +75,7 @@ async fn serve(
         name: link.name.clone(),
         generation,
         connection: established.connection,
-        send_gids: link.options.send_gids,
+        send_gids: link.options().send_gids,
     });
     link.establish(Some(channel.clone()));
     let mut reopened = false;

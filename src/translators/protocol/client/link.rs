@@ -110,7 +110,8 @@ pub struct Link {
 /// What the link shares with the task that keeps it alive.
 pub(super) struct Inner {
     pub(super) name: Arc<str>,
-    pub(super) options: LinkOptions,
+    /// What the next connection goes by.
+    pub(super) options: RwLock<Arc<LinkOptions>>,
     pub(super) environment: Environment,
     pub(super) events: EventSource,
     pub(super) counters: Arc<ConnectionCounters>,
@@ -134,7 +135,7 @@ impl Link {
     pub fn new(volume: &Volume, environment: &Environment) -> Result<Arc<Self>, BuildError> {
         let inner = Inner {
             name: volume.name.clone(),
-            options: LinkOptions::new(volume, environment)?,
+            options: RwLock::new(Arc::new(LinkOptions::new(volume, environment)?)),
             environment: environment.clone(),
             events: EventSource::default(),
             counters: Arc::default(),
@@ -168,9 +169,20 @@ impl Link {
         &self.inner.counters
     }
 
-    /// The options of the connection.
-    pub fn options(&self) -> &LinkOptions {
-        &self.inner.options
+    /// The options of the next connection.
+    pub fn options(&self) -> Arc<LinkOptions> {
+        self.inner.options()
+    }
+
+    /// Takes over the options of `volume`, for the next connection, if it is the same brick.
+    pub fn reconfigure(&self, volume: &Volume) -> bool {
+        let Ok(new) = LinkOptions::new(volume, &self.inner.environment) else { return false };
+        let mut options = self.inner.options.write().unwrap_or_else(PoisonError::into_inner);
+        let same = new.remote == options.remote && new.subvolume == options.subvolume;
+        if same {
+            *options = Arc::new(new);
+        }
+        same
     }
 
     /// Number of the connection that serves fops now; `None` while there is none.
@@ -226,6 +238,11 @@ impl Drop for Link {
 }
 
 impl Inner {
+    /// What the next connection goes by.
+    pub(super) fn options(&self) -> Arc<LinkOptions> {
+        self.options.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// From now on fops go to `channel`, or fail.
     pub(super) fn serve(&self, channel: Option<Arc<Channel>>) {
         let before = std::mem::replace(&mut *self.current.write().unwrap_or_else(PoisonError::into_inner), channel);

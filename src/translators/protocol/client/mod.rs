@@ -60,7 +60,7 @@ pub struct Client<B: Brick = Link> {
 }
 
 /// Options of the volume section that concern fops.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Settings {
     /// Fds that held locks over a reconnect fail.
     strict_locks: bool,
