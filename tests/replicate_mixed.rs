@@ -7,9 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{Error, ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Barrier, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -25,6 +24,8 @@ use support::sandbox::{Sandbox, is_soak, scenario};
 const FILES: usize = 64;
 /// The directories between which files are renamed.
 const PLACES: usize = 4;
+/// The directories into which renames fail while others rename out of them.
+const DIRECTORIES: usize = 16;
 /// Bytes of one appended record.
 const RECORD: usize = 24;
 /// How long a client may show what it saw of a file before: FUSE keeps attributes for a second, and below it md-cache and quick-read
@@ -328,6 +329,71 @@ fn at_once(sandbox: &Sandbox, shape: Shape, clients: [Client; 2], victim: Option
         );
     }
     mounts.into_iter().try_for_each(Mount::unmount)
+}
+
+/// Files are renamed out of directories while renames into the same directories fail, with a brick away. What one notes of the brick that
+/// missed it must not be forgotten when the other has nothing to note.
+///
+/// Each directory counts once: as soon as the brick is accused of missing names of a directory, the others keep its names. `clients` are
+/// the one that fails, and the one that does not. Two C clients lose most of the names, in each run: the bricks forget the names of a
+/// directory that accuses nobody (`features/index`: `xattrop_index_action`) for an XATTROP without xdata, and that is how the C client takes
+/// back its mark when it failed to rename into the directory (`afr_changelog_populate_xdata`).
+fn renames_beside_failures(sandbox: &Sandbox, clients: [Client; 2]) -> Result<()> {
+    let volume = ReplicatedVolume::start(sandbox, Shape::Replica3)?;
+    volume.remove_instead_of_parking()?;
+    let mounts = [volume.mount(clients[0], "one")?, volume.mount(clients[1], "two")?];
+    for directory in ["lost", "new"] {
+        fs::create_dir(mounts[0].join(directory))?;
+    }
+    for number in 0..DIRECTORIES {
+        fs::create_dir(mounts[0].join(format!("old-{number}")))?;
+        File::create_new(mounts[0].join(format!("old-{number}/token")))?;
+        File::create_new(mounts[0].join(format!("lost/{number}")))?;
+    }
+    volume.kill(1)?;
+    for number in 0..DIRECTORIES {
+        let (lost, old) = (format!("lost/{number}"), format!("old-{number}"));
+        // The kernel of the first mount believes for a second from now on that the file is there, and asks the client to rename it.
+        fs::metadata(mounts[0].join(&lost))?;
+        fs::remove_file(mounts[1].join(&lost))?;
+        let barrier = Barrier::new(2);
+        let (failure, success) = std::thread::scope(|scope| {
+            let failing = scope.spawn(|| {
+                barrier.wait();
+                fs::rename(mounts[0].join(&lost), mounts[0].join(&old).join("never"))
+            });
+            barrier.wait();
+            let success = fs::rename(mounts[1].join(&old).join("token"), mounts[1].join(format!("new/{number}")));
+            (failing.join(), success)
+        });
+        success.with_context(|| format!("renaming the file in {old}"))?;
+        let failure = failure.map_err(|_| anyhow!("a renamer panicked"))?;
+        ensure!(failure.is_err(), "{lost} was removed, and then renamed");
+    }
+    volume.restart()?;
+    println!("{clients:?}: healed after {:?}", volume.settle(HEAL_LIMIT)?);
+    mounts.into_iter().try_for_each(Mount::unmount)
+}
+
+#[test]
+fn renames_beside_failures_by_rgfs() {
+    scenario(|sandbox| renames_beside_failures(sandbox, [Client::Rgfs, Client::Rgfs]));
+}
+
+#[test]
+fn renames_of_c_beside_failures_of_rgfs() {
+    scenario(|sandbox| renames_beside_failures(sandbox, [Client::Rgfs, Client::C]));
+}
+
+#[test]
+fn renames_of_rgfs_beside_failures_of_c() {
+    scenario(|sandbox| renames_beside_failures(sandbox, [Client::C, Client::Rgfs]));
+}
+
+#[test]
+#[ignore = "says nothing about rgfs; run it when the tests above fail"]
+fn renames_beside_failures_by_c() {
+    scenario(|sandbox| renames_beside_failures(sandbox, [Client::C, Client::C]));
 }
 
 #[test]

@@ -80,7 +80,8 @@ impl Index {
         };
         if all_zero(Class::Pending) {
             self.pending.remove(&gfid);
-            if xdata.int("glusterfs.xattrop-purge-index").is_some_and(|purge| purge != 0) {
+            // Without xdata the question whether to purge is not even asked.
+            if xdata.is_null() || xdata.int("glusterfs.xattrop-purge-index").is_some_and(|purge| purge != 0) {
                 self.entry_changes.remove(&gfid);
             }
         }
@@ -116,6 +117,18 @@ mod tests {
         let one = dict(&[("trusted.afr.v-client-0", 0)]);
         index.after(Gfid::ROOT, XattropFlags::AddArray, &one, &Dict::NULL);
         assert!(!index.pending.contains(&Gfid::ROOT));
+    }
+
+    #[test]
+    fn no_xdata_purges_the_names_of_a_directory_that_accuses_nobody() {
+        let create = Dict::empty().with("glusterfs.xattrop-entry-create", Value::str("f"));
+        for (last, xdata, kept) in [(0, Dict::NULL, false), (0, Dict::empty(), true), (1, Dict::NULL, true)] {
+            let mut index = Index::default();
+            let outcome = dict(&[("trusted.afr.v-client-0", last)]);
+            index.before(Gfid::ROOT, XattropFlags::AddArray, &Dict::empty(), &create);
+            index.after(Gfid::ROOT, XattropFlags::AddArray, &outcome, &xdata);
+            assert_eq!(index.entry_changes.contains_key(&Gfid::ROOT), kept, "{last} {xdata:?}");
+        }
     }
 
     #[test]

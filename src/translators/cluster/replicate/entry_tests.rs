@@ -1,7 +1,9 @@
 //! Fops that change names, over a cluster in memory: what is sent to which brick, in which order, and what stays.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use rgfs_protocol::types::XattropFlags;
 use rgfs_protocol::{Dict, Errno, FileType, Gfid, Value};
 
 use super::child_set::ChildSet;
@@ -146,7 +148,7 @@ fn one_brick_down_is_noted_before_and_after() {
         r#"XATTROP 0,1 / {dirty[0,0,1] …0} xdata{glusterfs.xattrop-entry-create="down1"}"#,
         r#"CREATE 0,1 / "down1" "#,
         r#"XATTROP 0,1 /down1 {v-client-2[1,1,0] …0}"#,
-        r#"XATTROP 0,1 / {dirty[0,0,-1] v-client-2[0,0,1] …0}"#,
+        r#"XATTROP 0,1 / {dirty[0,0,-1] v-client-2[0,0,1] …0} xdata{glusterfs.xattrop-entry-create="down1"}"#,
         r#"ENTRYLK 0,1 / UNLOCK "down1" dom=test"#,
     ];
     assert_eq!(sent.len(), expected.len(), "{sent:#?}");
@@ -178,8 +180,10 @@ fn one_brick_down_is_noted_before_and_after() {
     ];
     assert_eq!(sent[..4], expected, "{sent:#?}");
     assert!(sent[4].starts_with("RENAME 0,1 "), "{sent:#?}");
-    let after = r#"XATTROP 0,1 / {dirty[0,0,-1] v-client-2[0,0,1] …0}"#;
-    assert_eq!(sent[5..7], [after, after], "{sent:#?}");
+    for (sent, name) in sent[5..7].iter().zip(["s1r", "s1"]) {
+        let marks = "XATTROP 0,1 / {dirty[0,0,-1] v-client-2[0,0,1] …0}";
+        assert_eq!(*sent, format!("{marks} xdata{{glusterfs.xattrop-entry-create=\"{name}\"}}"));
+    }
     assert_eq!(sent.len(), 9);
     assert_eq!(replica.changelogs(0, "/"), [[0; 3], [0, 0, 5]]);
 }
@@ -236,6 +240,63 @@ fn errors_that_all_share_leave_nothing() {
         assert_eq!(sent[3], "XATTROP 0,2 / {dirty[0,0,-1] …0}", "{sent:#?}");
         assert_eq!(replica.leftovers(), [""; 0]);
     }
+}
+
+/// A brick forgets the names of a directory that accuses nobody when an XATTROP has no xdata at all: C clients send such a one
+/// when they fail to rename into the directory, and for attributes.
+#[test]
+fn names_stay_noted_when_others_have_nothing_to_note() {
+    let others: [(&str, fn(&Replica)); 3] = [
+        ("an error that all share", |replica| {
+            (0..2).for_each(|brick| replica.cluster.fail_next(brick, "UNLINK", Errno::EACCES));
+            let kept = Loc::entry(old_directory(), "kept", Inode::known(gfid(3), FileType::Regular));
+            assert_eq!(replica.unlink(1, &kept).unwrap_err().errno, Errno::EACCES);
+        }),
+        ("attributes that are changed by nobody", |replica| {
+            (0..2).for_each(|brick| replica.cluster.fail_next(brick, "SETATTR", Errno::EACCES));
+            assert_eq!(replica.chmod(1, &old_directory(), 0o700).0.unwrap_err().errno, Errno::EACCES);
+        }),
+        ("a C client", |replica| {
+            let zeros = Dict::empty().with("trusted.afr.v-client-2", Value::Ptr(vec![0; 12].into()));
+            for child in &replica.cluster.children(1)[..2] {
+                let (context, loc) = (program(1), Loc::inode(old_directory()));
+                let xattrop = child.xattrop(&context, &loc, XattropFlags::AddArray, zeros.clone(), Dict::NULL);
+                replica.cluster.block_on(xattrop).unwrap();
+            }
+        }),
+    ];
+    for (who, other) in others {
+        let replica = Replica::with(REPLICA_3, 2, GRANULAR);
+        replica.mkdir(0, "old", 1).unwrap();
+        let token = Loc::entry(old_directory(), "token", Inode::fresh());
+        replica.cluster.block_on(replica.clients[0].mkdir(&program(0), &token, 0o755, 0, request(2))).unwrap();
+        token.inode.identify(gfid(2), FileType::Directory);
+        replica.cluster.kill_brick(2);
+        replica.forget();
+        (0..2).for_each(|brick| replica.cluster.next(brick, "RENAME", Verdict::Wait(Duration::from_secs(1))));
+        let (top, old) = (replica.clients[0].clone(), token.clone());
+        let renaming = async move { top.rename(&program(0), &old, &entry("new"), Dict::NULL).await.map(|_| ()) };
+        let mut renaming = replica.cluster.spawn(renaming);
+        replica.cluster.run_for(Duration::from_millis(500));
+        other(&replica);
+        replica.cluster.settle();
+        let noted = |directory, name: &str| {
+            let has =
+                |brick| replica.cluster.index(brick).entry_changes.get(&directory)?.get(name.as_bytes()).map(|_| ());
+            has(0).and(has(1)).is_some()
+        };
+        assert!(renaming.result().is_none(), "{who}: the rename is under way");
+        assert_eq!(noted(gfid(1), "token"), who != "a C client", "{who}, while the rename is under way");
+        replica.cluster.run_until_idle();
+        renaming.result().unwrap().unwrap();
+        assert_eq!(replica.changelogs(0, "/old"), [[0; 3], [0, 0, 1]], "{who}");
+        assert!(noted(gfid(1), "token") && noted(Gfid::ROOT, "new"), "{who}");
+    }
+}
+
+/// The directory of [`names_stay_noted_when_others_have_nothing_to_note`].
+fn old_directory() -> Arc<Inode> {
+    Inode::known(gfid(1), FileType::Directory)
 }
 
 #[test]

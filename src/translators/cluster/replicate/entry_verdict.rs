@@ -104,9 +104,9 @@ pub fn judge(facts: &Facts) -> Verdict {
     let missed = all.minus(fine);
     let name = match (failed.is_empty(), missed.is_empty()) {
         (true, true) => NameIndex::Remove,
-        // The note from before put it there.
-        (true, false) => NameIndex::Leave,
-        (false, _) => NameIndex::Add,
+        // The note from before put it there. But until somebody is accused of missing names of the directory, C clients that
+        // fail to rename into it make the brick forget all of them (`afr_changelog_populate_xdata`, `xattrop_index_action`).
+        _ => NameIndex::Add,
     };
     let marks = (facts.noted.is_some() || !failed.is_empty()).then(|| Marks {
         on: fine,
@@ -199,7 +199,7 @@ mod tests {
             (
                 "one down from the start",
                 facts(&[(0, OK), (1, OK)], two),
-                verdict(two, &[], marks(&[0, 1], Some(&[2]), -1, Leave), &[2], true),
+                verdict(two, &[], marks(&[0, 1], Some(&[2]), -1, Add), &[2], true),
             ),
             (
                 "one fails in the operation",

@@ -28,6 +28,9 @@ impl Target {
     }
 
     /// XATTROP or FXATTROP with `AddArray`.
+    ///
+    /// NULL is not what is sent, be there nothing to say: of a directory that accuses nobody the bricks then forget the names
+    /// that changed while a copy is away, also those of changes that are under way now (`xattrop_index_action`).
     pub(super) fn xattrop<'a>(
         &'a self,
         child: &'a Arc<dyn Translator>,
@@ -35,6 +38,7 @@ impl Target {
         delta: Dict,
         xdata: Dict,
     ) -> Call<'a, XattrReply> {
+        let xdata = if xdata.is_null() { Dict::empty() } else { xdata };
         match self {
             Target::Inode(inode) => {
                 let loc = Loc::inode(inode.clone());
