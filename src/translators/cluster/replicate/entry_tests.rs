@@ -246,7 +246,8 @@ fn errors_that_all_share_leave_nothing() {
 /// when they fail to rename into the directory, and for attributes.
 #[test]
 fn names_stay_noted_when_others_have_nothing_to_note() {
-    let others: [(&str, fn(&Replica)); 3] = [
+    type Other = fn(&Replica);
+    let others: [(&str, Other); 3] = [
         ("an error that all share", |replica| {
             (0..2).for_each(|brick| replica.cluster.fail_next(brick, "UNLINK", Errno::EACCES));
             let kept = Loc::entry(old_directory(), "kept", Inode::known(gfid(3), FileType::Regular));

@@ -12,6 +12,7 @@ use super::super::child_set::ChildSet;
 use super::super::core::{Core, to_the_end};
 use super::super::favorite;
 use super::super::lock::Lockee;
+use super::direction::Direction;
 use super::healer;
 use super::recreate::NameView;
 use super::source::{Command, Undecided, obey};
@@ -111,8 +112,7 @@ impl Core {
     ) -> FopResult<()> {
         let copies = self.copies(context, view.directory).await?;
         let direction = self.direction(Kind::Entry, &copies);
-        let believed = !direction.is_split_brain() && !direction.has_witness();
-        let sources = believed.then_some(direction.sources);
+        let sources = self.believed(&direction);
         let stats: Vec<Option<Iatt>> = self.all().iter().map(|child| view.stat(child).copied()).collect();
         let absent = self.all().iter().filter(|child| view.is_absent(*child)).collect();
         let source = match judge(&stats, absent, sources) {
@@ -150,6 +150,17 @@ impl Core {
             result = result.and(made.map_err(only_this_time));
         }
         result
+    }
+
+    /// The copies whose word on a name counts; `None` when none is to be believed more than others.
+    ///
+    /// A dirty mark need not be left over: other names of the directory may be changing now. Upstream believes nobody then, and
+    /// gives back to all copies a name that was removed while one was away. But where the copies that somebody accuses are no
+    /// quorum, nothing was done without the others, nor is it now.
+    fn believed(&self, direction: &Direction) -> Option<ChildSet> {
+        let needed = !self.has_quorum(self.all().minus(direction.sources));
+        let believed = !direction.is_split_brain() && (needed || !direction.has_witness());
+        believed.then_some(direction.sources)
     }
 
     /// Who wins when copies have different objects under a name. `sources` are the copies of the directory that nobody

@@ -455,6 +455,25 @@ fn a_name_is_healed_where_it_is_looked_for() {
     rig.assert_whole();
 }
 
+/// In a directory where something else changes, beside a brick that one client does not see yet.
+#[test]
+fn a_name_that_was_removed_does_not_come_back() {
+    for accused in [true, false] {
+        let rig = Rig::plain();
+        rig.create("/gone", "x");
+        rig.without(1, || rig.unlink("/gone"));
+        let entry = |count: i32| [0, 0, count].iter().flat_map(|counter| counter.to_be_bytes()).collect::<Vec<u8>>();
+        for brick in [0, 2] {
+            rig.cluster.put_xattr(brick, "/", "trusted.afr.dirty", Some(&entry(1)));
+            rig.cluster.put_xattr(brick, "/", "trusted.afr.v-client-1", Some(&entry(i32::from(accused))));
+        }
+        look_for(&rig, "/gone").unwrap();
+        let there = [0, 1, 2].map(|brick| rig.cluster.object(brick, "/gone").is_some());
+        // Of a dirty mark alone nobody knows what it means: what any copy has is kept.
+        assert_eq!(there, [!accused; 3], "accused: {accused}");
+    }
+}
+
 #[test]
 fn names_of_different_objects() {
     for (policy, healed) in [("none", false), ("majority", true)] {
