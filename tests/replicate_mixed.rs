@@ -149,9 +149,14 @@ fn race(mount: &Mount, worker: usize, board: &Board) -> Result<()> {
 }
 
 /// Kills a brick and brings it back until the time is over.
+///
+/// The self-heal daemon dies with it, each time. It loses a name otherwise: when the brick goes while the daemon asks it for a name that it
+/// is to remove there (a LOOKUP that ends with ENOTCONN), it finds "nothing to do", and takes the name out of the others' index
+/// (`afr_selfheal_entry_delete`, `afr_selfheal_entry_dirent`). The brick keeps that name for good then, and no mark tells of it.
 fn flap(volume: &ReplicatedVolume, victim: usize, time: Duration, board: &Board) -> Result<()> {
     let start = Instant::now();
     while start.elapsed() < time {
+        volume.kill_healer()?;
         volume.kill(victim)?;
         go_on(board, Duration::from_secs(2))?;
         volume.restart()?;
@@ -408,7 +413,7 @@ fn two_mounts_of_rgfs_on_a_healthy_replica_3() {
 }
 
 #[test]
-#[ignore = "one run of six leaves an old name on the brick that was away, and no mark tells of it: cause not found yet"]
+#[ignore = "left old names on the brick until the self-heal daemon died with the brick: to be taken back in after more runs"]
 fn on_replica_3_with_a_brick_that_comes_and_goes() {
     scenario(|sandbox| at_once(sandbox, Shape::Replica3, [Client::Rgfs, Client::C], Some(2)));
 }
@@ -425,7 +430,7 @@ fn on_an_arbiter_volume_with_its_arbiter_that_comes_and_goes() {
 }
 
 #[test]
-#[ignore = "one run of six leaves an old name on the brick that was away, and no mark tells of it: cause not found yet"]
+#[ignore = "left old names on the brick until the self-heal daemon died with the brick: to be taken back in after more runs"]
 fn on_an_arbiter_volume_with_a_data_brick_that_comes_and_goes() {
     scenario(|sandbox| at_once(sandbox, Shape::Arbiter, [Client::Rgfs, Client::C], Some(1)));
 }

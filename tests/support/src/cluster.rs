@@ -189,16 +189,14 @@ impl GlusterdVolume {
 
     /// SIGKILL to a brick (from 0), and waits for its end.
     pub fn kill_brick(&self, index: usize) -> Result<()> {
-        let id = self.brick_process(index)?;
-        signal_process(id, Signal::KILL).with_context(|| format!("killing brick {index}"))?;
-        let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
-        wait::until(&format!("brick {index} is dead"), Duration::from_secs(10), || {
-            // An orphan of the first process of its namespace, which is this one: nobody else reaps it, and glusterd takes a process
-            // that is not reaped for a running brick.
-            let _ = waitpid(pid, WaitOptions::NOHANG);
-            !Path::new(&format!("/proc/{id}")).exists()
-        })?;
-        Ok(())
+        kill_daemon(self.brick_process(index)?, &format!("brick {index}"))
+    }
+
+    /// SIGKILL to the volume's self-heal daemon. It comes back with [`GlusterdVolume::restart_bricks`].
+    pub fn kill_healer(&self) -> Result<()> {
+        let file = format!("/run/gluster/shd/{0}/{0}-shd.pid", self.name);
+        let id = fs::read_to_string(&file).with_context(|| file.clone())?.trim().parse()?;
+        kill_daemon(id, "self-heal daemon")
     }
 
     /// Starts the bricks that are down and waits until all are online. Clients and the self-heal daemon come back on their own.
@@ -243,4 +241,16 @@ impl Mountable for GlusterdVolume {
     fn brick_ids(&self) -> Result<Vec<u32>> {
         (0..self.bricks.len()).map(|index| self.brick_process(index)).collect()
     }
+}
+
+fn kill_daemon(id: u32, name: &str) -> Result<()> {
+    signal_process(id, Signal::KILL).with_context(|| format!("killing the {name}"))?;
+    let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
+    wait::until(&format!("the {name} is dead"), Duration::from_secs(10), || {
+        // An orphan of the first process of its namespace, which is this one: nobody else reaps it, and glusterd takes a process
+        // that is not reaped for a running one.
+        let _ = waitpid(pid, WaitOptions::NOHANG);
+        !Path::new(&format!("/proc/{id}")).exists()
+    })?;
+    Ok(())
 }

@@ -124,6 +124,11 @@ impl ReplicatedVolume {
         self.volume.kill_brick(index)
     }
 
+    /// SIGKILL to the self-heal daemon; it comes back with the next [`ReplicatedVolume::restart`].
+    pub fn kill_healer(&self) -> Result<()> {
+        self.volume.kill_healer()
+    }
+
     /// Starts the bricks that are down.
     pub fn restart(&self) -> Result<()> {
         self.volume.restart_bricks()
