@@ -413,7 +413,6 @@ fn two_mounts_of_rgfs_on_a_healthy_replica_3() {
 }
 
 #[test]
-#[ignore = "left old names on the brick until the self-heal daemon died with the brick: to be taken back in after more runs"]
 fn on_replica_3_with_a_brick_that_comes_and_goes() {
     scenario(|sandbox| at_once(sandbox, Shape::Replica3, [Client::Rgfs, Client::C], Some(2)));
 }
@@ -430,7 +429,6 @@ fn on_an_arbiter_volume_with_its_arbiter_that_comes_and_goes() {
 }
 
 #[test]
-#[ignore = "left old names on the brick until the self-heal daemon died with the brick: to be taken back in after more runs"]
 fn on_an_arbiter_volume_with_a_data_brick_that_comes_and_goes() {
     scenario(|sandbox| at_once(sandbox, Shape::Arbiter, [Client::Rgfs, Client::C], Some(1)));
 }
