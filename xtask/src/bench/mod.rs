@@ -32,11 +32,14 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// What is mounted: these volumes, one after the other
-    #[arg(long, value_delimiter = ',', default_values = ["distribute", "replicate"])]
+    #[arg(long, value_delimiter = ',', default_values = ["distribute", "replicate", "distributed"])]
     volume: Vec<VolumeKind>,
     /// Bricks on the disk; without it they lie in memory, so that the clients are measured and not the disk
     #[arg(long)]
     on_disk: bool,
+    /// Files in the tree of the large listings
+    #[arg(long, default_value_t = 100_000)]
+    listed: u64,
     /// Put the table of each volume into docs/PERFORMANCE.md
     #[arg(long)]
     write: bool,
@@ -57,6 +60,8 @@ pub(crate) enum VolumeKind {
     Distribute,
     /// Replica 3, made by glusterd, with its defaults
     Replicate,
+    /// Two sets of three copies, made by glusterd, with its defaults: large listings
+    Distributed,
     /// One hand-written brick: nothing above `protocol/client`, for profiles
     Static,
 }
@@ -67,8 +72,16 @@ impl VolumeKind {
         match self {
             Self::Distribute => "distribute",
             Self::Replicate => "replicate",
+            Self::Distributed => "distributed",
             Self::Static => "static",
         }
+    }
+
+    /// The rows of this volume when none are named.
+    fn rows(self) -> Vec<Workload> {
+        let lists_much = |row: &Workload| row.shares_its_tree();
+        let all = Workload::value_variants().iter().copied();
+        all.filter(|row| lists_much(row) == (self == Self::Distributed)).collect()
     }
 }
 
@@ -121,7 +134,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 fn inside(options: &Options, kind: VolumeKind, sandbox: &Sandbox) -> Result<()> {
     say(&format!("volume: {}", kind.name()));
     let volume = start_volume(options, kind, sandbox).context("starting the volume")?;
-    let rows = if options.rows.is_empty() { Workload::value_variants().to_vec() } else { options.rows.clone() };
+    let rows = if options.rows.is_empty() { kind.rows() } else { options.rows.clone() };
+    if rows.iter().any(|row| row.shares_its_tree()) {
+        say(&format!("a tree of {} files for both clients", options.listed));
+        let mount = volume.mount(Client::Rgfs, "bench")?;
+        workload::create_shared_tree(mount.path(), options.listed)?;
+        mount.unmount()?;
+    }
     let mut samples = Vec::new();
     for round in 0..options.rounds {
         let mut clients = options.clients.clone();
@@ -132,7 +151,10 @@ fn inside(options: &Options, kind: VolumeKind, sandbox: &Sandbox) -> Result<()> 
         // The rows of one client make a whole: create, then stat and list and unlink what was created.
         for &row in &rows {
             for &name in &clients {
-                samples.push(measure(&*volume, name.client(), row)?);
+                let sample = measure(&*volume, name.client(), row)?;
+                let complete = !row.shares_its_tree() || sample.operations == options.listed;
+                ensure!(complete, "{}: {} lists {} files", name.client(), row.title(), sample.operations);
+                samples.push(sample);
             }
         }
         for &name in &clients {
@@ -159,6 +181,7 @@ fn start_volume(options: &Options, kind: VolumeKind, sandbox: &Sandbox) -> Resul
     Ok(match kind {
         VolumeKind::Distribute => Box::new(glusterd(2, &[])?),
         VolumeKind::Replicate => Box::new(glusterd(3, &["replica", "3"])?),
+        VolumeKind::Distributed => Box::new(glusterd(6, &["replica", "3"])?),
         VolumeKind::Static => Box::new(StaticCluster::start(sandbox, 1)?),
     })
 }
@@ -174,7 +197,7 @@ fn directory(mount: &Mount) -> PathBuf {
 fn measure(volume: &dyn Mountable, client: Client, row: Workload) -> Result<Sample> {
     let mut mount = volume.mount(client, "bench")?;
     let bricks = volume.brick_ids()?;
-    let directory = directory(&mount);
+    let directory = if row.shares_its_tree() { mount.path().to_path_buf() } else { directory(&mount) };
     std::fs::create_dir_all(&directory)?;
     row.prepare(&directory).with_context(|| format!("{client}: preparing {}", row.title()))?;
 

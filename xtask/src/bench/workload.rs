@@ -4,10 +4,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
-use rustix::fs::{Advice, fadvise};
+use rustix::fs::{Advice, CWD, FileType, Mode, fadvise, mknodat};
 
 /// The block of the sequential rows, and the size of the file.
 const BLOCK: usize = 1 << 20;
@@ -24,6 +25,9 @@ const DURABLE_WRITES: u64 = 1000;
 const FILES: u64 = 10_000;
 const DIRECTORIES: u64 = 100;
 const SMALL_SIZE: usize = 1024;
+/// The tree of the large listings: files in a directory, and threads that make them.
+const LISTED_TOGETHER: u64 = 1000;
+const MAKERS: u64 = 8;
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -46,6 +50,12 @@ pub(crate) enum Workload {
     LsLr,
     /// The files and directories again
     Unlink,
+    /// `ls -lR` of a tree that both clients share, cold
+    LsTree,
+    /// `find` of that tree by name alone, cold
+    FindTree,
+    /// `find` that asks for the age of each file, cold
+    FindAgeTree,
 }
 
 impl Workload {
@@ -60,6 +70,9 @@ impl Workload {
             Self::Stat => "stat 10,000 files",
             Self::LsLr => "ls -lR of 10,000 files",
             Self::Unlink => "unlink 10,000 files",
+            Self::LsTree => "`ls -lR`",
+            Self::FindTree => "`find`",
+            Self::FindAgeTree => "`find -mmin`",
         }
     }
 
@@ -83,7 +96,13 @@ impl Workload {
                 }
                 Ok(())
             }
+            Self::LsTree | Self::FindTree | Self::FindAgeTree => drop_caches(),
         }
+    }
+
+    /// Whether it lists the tree of [`create_shared_tree`], which lies in the root of the volume.
+    pub(crate) fn shares_its_tree(self) -> bool {
+        matches!(self, Self::LsTree | Self::FindTree | Self::FindAgeTree)
     }
 
     /// Runs it; the number of operations that it counts as.
@@ -98,6 +117,9 @@ impl Workload {
             Self::Stat => stat_tree(directory),
             Self::LsLr => list(&tree(directory)),
             Self::Unlink => remove_tree(directory),
+            Self::LsTree => run_program("ls", &["-lR"], directory),
+            Self::FindTree => run_program("find", &[], directory),
+            Self::FindAgeTree => run_program("find", &["-mmin", "-100000"], directory),
         }
     }
 }
@@ -216,6 +238,53 @@ fn create_tree(directory: &Path) -> Result<u64> {
         OpenOptions::new().write(true).create_new(true).open(path)?.write_all(&content)?;
     }
     Ok(FILES)
+}
+
+/// Makes `files` empty files in directories of 1,000, which the rows about large listings share.
+pub(crate) fn create_shared_tree(root: &Path, files: u64) -> Result<()> {
+    let directories = files.div_ceil(LISTED_TOGETHER);
+    let make = |place: u64| -> Result<()> {
+        let directory = shared_tree(root).join(format!("directory-{place:03}"));
+        fs::create_dir_all(&directory)?;
+        for number in place * LISTED_TOGETHER..files.min((place + 1) * LISTED_TOGETHER) {
+            mknodat(CWD, directory.join(format!("file-{number:06}")), FileType::RegularFile, Mode::from(0o644), 0)?;
+        }
+        Ok(())
+    };
+    fs::create_dir_all(shared_tree(root))?;
+    std::thread::scope(|scope| {
+        let makers: Vec<_> = (0..MAKERS)
+            .map(|first| scope.spawn(move || (first..directories).step_by(MAKERS as usize).try_for_each(make)))
+            .collect();
+        makers.into_iter().try_for_each(|maker| match maker.join() {
+            Ok(made) => made.context("making the tree"),
+            Err(_) => bail!("a maker of files panicked"),
+        })
+    })
+}
+
+fn shared_tree(root: &Path) -> PathBuf {
+    root.join("shared-tree")
+}
+
+/// Fresh mounts are cold by themselves; this is for what the kernel keeps of bricks on the disk.
+fn drop_caches() -> Result<()> {
+    rustix::fs::sync();
+    fs::write("/proc/sys/vm/drop_caches", "3").context("dropping the kernel's caches")
+}
+
+/// Runs a program on the shared tree; the lines that it prints count as its operations.
+fn run_program(program: &str, options: &[&str], root: &Path) -> Result<u64> {
+    let mut command = Command::new(program);
+    // ls wants its options first, find its path.
+    match program {
+        "ls" => command.args(options).arg(shared_tree(root)),
+        _ => command.arg(shared_tree(root)).args(options),
+    };
+    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().with_context(|| program.to_owned())?;
+    ensure!(output.status.success(), "{program}: {}", output.status);
+    let lines = output.stdout.split(|byte| *byte == b'\n');
+    Ok(lines.filter(|line| line.windows(5).any(|part| part == b"file-")).count() as u64)
 }
 
 fn stat_tree(directory: &Path) -> Result<u64> {
