@@ -151,8 +151,18 @@ pub struct ReaddirpReply {
     pub entries: Vec<EntryPlus>,
     /// Nothing comes after these.
     pub end: bool,
+    /// The offset at which the listing goes on, when that is not the last entry's: this part of it had none.
+    pub next: Option<u64>,
     /// Values asked for.
     pub xdata: Dict,
+}
+
+impl ReaddirpReply {
+    /// The offset at which the listing goes on; `None` at its end.
+    pub fn goes_on_at(&self) -> Option<u64> {
+        let behind_last = || self.entries.last().map(|entry| entry.entry.offset);
+        if self.end { None } else { self.next.or_else(behind_last) }
+    }
 }
 
 /// Answer of STATFS.

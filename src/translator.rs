@@ -43,6 +43,15 @@ pub trait Translator: Send + Sync + 'static {
         self.child().events()
     }
 
+    /// Where parts of every listing begin that can be asked for side by side: offsets for READDIR and READDIRP besides 0. A
+    /// listing that comes to the end of a part goes on at the next one's offset.
+    fn listing_parts(&self) -> Vec<u64> {
+        match self.children() {
+            [only] => only.listing_parts(),
+            _ => Vec::new(),
+        }
+    }
+
     /// State for a statedump: lines of `key=value`.
     fn dump(&self, out: &mut dyn FnMut(&str, &dyn std::fmt::Display)) {
         let _ = out;

@@ -1,14 +1,14 @@
 //! File handles: the numbers by which the kernel names what it has open.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
 
 use super::inode_table::Node;
+use super::list_ahead::ListAhead;
 use crate::Fd;
 use crate::graph::OpenFds;
-use crate::reply::EntryPlus;
 
 /// An open file.
 #[derive(Debug)]
@@ -26,21 +26,15 @@ pub struct OpenDirectory {
     pub node: Arc<Node>,
     /// The translators' side.
     pub fd: Arc<Fd>,
-    /// Entries that a brick sent and the kernel's buffer had no room for.
-    pub tail: Mutex<Option<Tail>>,
+    /// What was asked for and is not with the kernel yet.
+    ahead: Mutex<ListAhead>,
 }
 
-/// Entries left over from an answer of the translators.
-#[derive(Debug)]
-pub struct Tail {
-    /// Cookie of the entry before the first: a READDIR with that offset goes on here.
-    pub offset: u64,
-    /// The entries, in reverse: the next one is the last.
-    pub entries: Vec<EntryPlus>,
-    /// Nothing comes after them.
-    pub end: bool,
-    /// When they came.
-    pub since: std::time::Instant,
+impl OpenDirectory {
+    /// What is listed ahead, locked; never hold it over an await.
+    pub fn ahead(&self) -> MutexGuard<'_, ListAhead> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// All that is open.
@@ -63,7 +57,7 @@ impl Handles {
     /// Enters an open directory. Returns its number.
     pub fn open_directory(&self, node: Arc<Node>, fd: Arc<Fd>) -> u64 {
         let handle = self.number();
-        self.directories.insert(handle, Arc::new(OpenDirectory { node, fd, tail: Mutex::default() }));
+        self.directories.insert(handle, Arc::new(OpenDirectory { node, fd, ahead: Mutex::default() }));
         handle
     }
 

@@ -41,6 +41,10 @@ pub struct Node {
 pub struct State {
     /// Last attributes seen, and when.
     pub attributes: Option<(Iatt, Instant)>,
+    /// When this mount changed it last, or something in it.
+    pub changed: Option<Instant>,
+    /// Of a directory: when this mount last took a name away from it, or gave one to another inode.
+    pub names_gone: Option<Instant>,
     /// Last mode seen; stays when the attributes are forgotten, for what could change them did not add privileges.
     pub mode: u32,
     /// Last group seen.
@@ -90,10 +94,40 @@ impl Node {
 
     /// Something in this directory was changed through this mount. Without attributes none are known any more.
     pub fn note_inside(&self, stat: &Iatt, seen: Instant) {
-        if stat.gfid != self.gfid() {
-            self.state().attributes = None;
+        {
+            let mut state = self.state();
+            state.changed = Some(seen);
+            if stat.gfid != self.gfid() {
+                state.attributes = None;
+            }
         }
         self.note_beside(stat, seen);
+    }
+
+    /// This mount changed it, and no attributes are known any more.
+    pub fn forget_attributes(&self) {
+        let mut state = self.state();
+        state.attributes = None;
+        state.changed = Some(Instant::now());
+    }
+
+    /// This mount took a name away from this directory, or gave it to another inode.
+    pub fn note_gone(&self) {
+        self.state().names_gone = Some(Instant::now());
+    }
+
+    /// Whether this mount changed it after `moment`, so that what was asked then may be older.
+    pub fn changed_since(&self, moment: Instant) -> bool {
+        self.state().changed.is_some_and(|changed| changed >= moment)
+    }
+
+    /// Notes the attributes of a listing that came at `seen`, unless later ones are known. Returns those that count.
+    pub fn note_listed(&self, stat: &Iatt, seen: Instant) -> (Iatt, Instant) {
+        if let Some(later) = self.state().attributes.filter(|(_, known)| *known > seen) {
+            return later;
+        }
+        self.note(stat, seen);
+        (*stat, seen)
     }
 
     /// An open file of the node; `writable` ones first when asked so.
@@ -178,6 +212,11 @@ impl InodeTable {
         self.by_gfid.get(&gfid).map(|node| node.clone())
     }
 
+    /// Whether this mount changed the inode of a gfid after `moment`, as far as the table knows.
+    pub fn changed_since(&self, gfid: Gfid, moment: Instant) -> bool {
+        self.by_gfid.get(&gfid).is_some_and(|node| node.changed_since(moment))
+    }
+
     /// The node that was last looked up under that name of a directory.
     pub fn find_name(&self, directory: u64, name: &[u8]) -> Option<Arc<Node>> {
         let nodeid = *self.names.get(&self.hash(directory, name))?;
@@ -194,6 +233,13 @@ impl InodeTable {
     /// The kernel is about to be told of the inode that `stat` describes: the node of that gfid, or a new one around
     /// `fresh`. Counts one lookup. `stat` was `seen` then and must not be absent.
     pub fn link(&self, fresh: &Arc<Inode>, stat: &Iatt, seen: Instant) -> Arc<Node> {
+        let node = self.link_silently(fresh, stat);
+        node.note(stat, seen);
+        node
+    }
+
+    /// [`InodeTable::link`] without noting the attributes.
+    pub fn link_silently(&self, fresh: &Arc<Inode>, stat: &Iatt) -> Arc<Node> {
         // Even when the table has another inode already: an fd may refer to this one.
         fresh.identify(stat.gfid, stat.file_type());
         let node = match self.by_gfid.entry(stat.gfid) {
@@ -216,7 +262,6 @@ impl InodeTable {
             }
         };
         node.used.store(self.clock(), Ordering::Relaxed);
-        node.note(stat, seen);
         node
     }
 

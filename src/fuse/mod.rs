@@ -20,6 +20,7 @@ pub mod handles;
 pub mod in_flight;
 pub mod inode_table;
 pub mod interrupt;
+pub mod list_ahead;
 pub mod locks;
 pub mod notifications;
 pub mod options;

@@ -464,7 +464,7 @@ impl Translator for MemoryVolume {
         let entries: Vec<EntryPlus> =
             names.into_iter().enumerate().skip(start as usize).take(self.page).map(plus).collect();
         let end = start + entries.len() as u64 >= total;
-        Ok(ReaddirpReply { entries, end, xdata: Dict::NULL })
+        Ok(ReaddirpReply { entries, end, ..ReaddirpReply::default() })
     }
 
     async fn statfs(&self, _: &Context, _: &Loc, _: Dict) -> FopResult<StatfsReply> {

@@ -506,7 +506,7 @@ impl Brick {
             xdata: self.answers(Some(gfid), None, xdata),
             inode: None,
         });
-        Ok(ReaddirpReply { entries: entries.collect(), end, xdata: self.answers(Some(gfid), None, xdata) })
+        Ok(ReaddirpReply { entries: entries.collect(), end, next: None, xdata: self.answers(Some(gfid), None, xdata) })
     }
 
     pub(super) fn statfs(&mut self) -> Done<StatfsReply> {

@@ -162,7 +162,9 @@ impl fuser::Filesystem for Adapter {
             | InitFlags::FUSE_AUTO_INVAL_DATA
             | InitFlags::FUSE_HANDLE_KILLPRIV_V2
             | InitFlags::FUSE_CACHE_SYMLINKS;
-        wanted.set(InitFlags::FUSE_DO_READDIRPLUS | InitFlags::FUSE_READDIRPLUS_AUTO, options.use_readdirp);
+        // Not READDIRPLUS_AUTO: a program that reads all names before it asks for attributes (`find -size`, `du`, `rm -r`: all of
+        // fts(3)) would then get them for the first names alone, and a LOOKUP for each of the others.
+        wanted.set(InitFlags::FUSE_DO_READDIRPLUS, options.use_readdirp);
         wanted.set(InitFlags::FUSE_WRITEBACK_CACHE, options.writeback_cache);
         wanted.set(InitFlags::FUSE_POSIX_ACL, options.acl);
         wanted.set(InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP, options.direct_io);

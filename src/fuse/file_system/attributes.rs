@@ -196,13 +196,14 @@ impl FileSystem {
 
     /// Notes what a change through this mount made of the attributes.
     pub(super) fn note_change(&self, node: &Node, before: &Iatt, after: &Iatt) {
-        let mut state = node.state();
+        let (mut state, now) = (node.state(), Instant::now());
+        state.changed = Some(now);
         if before.is_absent() || after.is_absent() {
             state.attributes = None;
             state.pages.forget();
             return;
         }
-        state.attributes = Some((*after, Instant::now()));
+        state.attributes = Some((*after, now));
         state.mode = after.mode;
         state.group = after.gid;
         state.pages.changed(Version::from(before), Version::from(after));

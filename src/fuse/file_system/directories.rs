@@ -2,30 +2,35 @@
 //!
 //! Bricks are asked for 128 KiB at a time, with attributes, also for a plain READDIR (the C client does the same by
 //! `md-cache`'s `force-readdirp`): only so are the inode numbers of the entries those of stat(2). What the kernel's
-//! buffer has no room for stays with the open directory for the next request. Cookies pass through unchanged.
+//! buffer has no room for stays with the open directory for the next request, and what comes next is asked for meanwhile
+//! (`list_ahead`). Cookies pass through unchanged.
 //!
 //! Listing has two halves: [`FileSystem::list`] fetches, [`FileSystem::deliver`] fills the kernel's buffer without
 //! waiting, so that nodes count a lookup just for what the kernel really gets.
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rgfs_protocol::{Dict, FileType};
+use rgfs_protocol::{Dict, Errno, FileType};
+use tokio::sync::oneshot;
 
-use super::super::handles::{OpenDirectory, Tail};
+use super::super::handles::OpenDirectory;
 use super::super::inode_table::ROOT;
+use super::super::list_ahead::{Chunk, Expected};
 use super::{Caller, Entry, FileSystem, Opened, is_gone, on_inode};
 use crate::reply::EntryPlus;
-use crate::{Context, Fd, FopResult, Inode};
+use crate::{Context, Fd, FopResult, Inode, Translator, task};
 
 /// What a brick is asked for at a time, in bytes of its memory; it does not give more.
 const BRICK_BUFFER: u32 = 128 << 10;
-/// Answers without anything to show that are skipped before a listing counts as ended.
-const EMPTY_ANSWERS: usize = 64;
+/// Chunks in a row without anything to show, after which a volume is taken for mad.
+const EMPTY_CHUNKS: usize = 1 << 16;
+/// While this mount takes names away from a directory nothing is listed ahead: it could not be shown.
+const UNQUIET: Duration = Duration::from_secs(1);
 /// Names that are looked up at a time when an answer came without their attributes.
 const LOOKUPS_AT_ONCE: usize = 64;
 
@@ -48,7 +53,7 @@ pub struct Listed {
 #[derive(Debug)]
 pub struct Listing {
     directory: Arc<OpenDirectory>,
-    tail: Tail,
+    chunk: Chunk,
 }
 
 impl FileSystem {
@@ -78,49 +83,83 @@ impl FileSystem {
         Ok(())
     }
 
-    /// Gets the entries behind the cookie `offset` ready; with attributes if `plus`.
+    /// Gets the entries behind the cookie `offset` ready; with attributes if `plus`. Asks for what comes after them, too.
     ///
     /// # Errors
     /// Those of readdir(3).
     pub async fn list(&self, caller: &Caller, handle: u64, offset: u64, plus: bool) -> FopResult<Listing> {
         let directory = self.directory(handle, "readdir")?;
-        let kept = directory.tail.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // From the start means anew: rewinddir(3) shows what changed.
-        let kept = kept.filter(|tail| tail.offset == offset && offset != 0);
         let context = self.context(caller);
-        let mut tail = match kept {
-            Some(tail) => tail,
-            None => self.fetch_entries(&context, &directory, offset).await?,
-        };
-        if plus {
-            self.complete(&context, &directory, &mut tail).await?;
+        if offset == 0 {
+            // From the start means anew: rewinddir(3) shows what changed.
+            directory.ahead().restart(self.top.listing_parts());
+            self.ask_ahead(&context, &directory, Some(0));
         }
-        Ok(Listing { directory, tail })
-    }
-
-    async fn fetch_entries(&self, context: &Context, directory: &OpenDirectory, offset: u64) -> FopResult<Tail> {
         let mut at = offset;
-        for _ in 0..EMPTY_ANSWERS {
-            let reply = self.top.readdirp(context, &directory.fd, BRICK_BUFFER, at, Dict::NULL).await?;
-            let last = reply.entries.last().map(|entry| entry.entry.offset);
-            let mut entries = reply.entries;
-            entries.retain(|entry| !entry.entry.name.is_empty());
-            if entries.is_empty() && !reply.end && last.is_some_and(|last| last != at) {
-                at = last.unwrap_or(at);
-                continue;
+        for _ in 0..EMPTY_CHUNKS {
+            let mut chunk = self.chunk(&context, &directory, at).await?;
+            self.ask_ahead(&context, &directory, chunk.next);
+            if plus {
+                self.complete(&context, &directory, &mut chunk).await?;
             }
-            let end = reply.end || entries.is_empty();
-            entries.reverse();
-            return Ok(Tail { offset, entries, end, since: Instant::now() });
+            match chunk.next {
+                // To the kernel no entries mean the end.
+                Some(next) if chunk.entries.is_empty() => at = next,
+                _ => return Ok(Listing { directory, chunk: Chunk { offset, ..chunk } }),
+            }
         }
-        Ok(Tail { offset, entries: Vec::new(), end: true, since: Instant::now() })
+        Err(self.error(Errno::EIO, "readdir").with_detail("a listing without entries goes on for ever"))
     }
 
-    /// Looks up the entries that came without attributes: the kernel's READDIRPLUS, as `fuser` speaks it, has no form for
-    /// those. Names that vanished meanwhile are left out.
-    async fn complete(&self, context: &Context, directory: &OpenDirectory, tail: &mut Tail) -> FopResult<()> {
+    /// The chunk at `offset`: one that was asked for already, or a new one.
+    async fn chunk(&self, context: &Context, directory: &OpenDirectory, offset: u64) -> FopResult<Chunk> {
+        let expected = directory.ahead().take(offset);
+        let chunk = match expected {
+            Some(Expected::Here(chunk)) => Some(chunk),
+            // One that failed is asked for once more.
+            Some(Expected::Coming(chunk)) => chunk.await.ok().and_then(Result::ok),
+            None => None,
+        };
+        let names_gone = directory.node.state().names_gone;
+        match chunk {
+            Some(chunk) if chunk.is_current(names_gone, Instant::now()) => return Ok(chunk),
+            // Nor is what was asked for beside it.
+            Some(_) => directory.ahead().forget(),
+            None => {}
+        }
+        fetch(&self.top, context, directory, offset).await
+    }
+
+    /// Asks for the chunk at `next`, and for parts of the listing that begin elsewhere, as far as there is room.
+    fn ask_ahead(&self, context: &Context, directory: &Arc<OpenDirectory>, next: Option<u64>) {
+        if directory.node.state().names_gone.is_some_and(|gone| gone.elapsed() < UNQUIET) {
+            return;
+        }
+        loop {
+            let (sender, receiver) = oneshot::channel();
+            let offset = {
+                let mut ahead = directory.ahead();
+                let Some(offset) = ahead.wanted(next) else { return };
+                ahead.put(offset, Expected::Coming(receiver));
+                offset
+            };
+            // The rounds of what the caller does not wait for are not the caller's.
+            let rounds = if offset == 0 { context.rounds.clone() } else { Arc::default() };
+            let context = Context { rounds, ..context.clone() };
+            let (top, directory) = (self.top.clone(), directory.clone());
+            task::spawn(async move {
+                let _ = sender.send(fetch(&top, &context, &directory, offset).await);
+            });
+        }
+    }
+
+    /// Looks up the entries that came without attributes (the kernel's READDIRPLUS, as `fuser` speaks it, has no form for
+    /// those), and those that this mount changed since they were asked for. Names that vanished meanwhile are left out.
+    async fn complete(&self, context: &Context, directory: &OpenDirectory, tail: &mut Chunk) -> FopResult<()> {
+        let asked = tail.asked;
+        let lacks = |found: &EntryPlus| found.stat.is_absent() || self.table.changed_since(found.stat.gfid, asked);
         let lacking: Vec<usize> = (0..tail.entries.len())
-            .filter(|at| tail.entries[*at].stat.is_absent() && !is_dots(&tail.entries[*at].entry.name))
+            .filter(|at| lacks(&tail.entries[*at]) && !is_dots(&tail.entries[*at].entry.name))
             .collect();
         let mut vanished = Vec::new();
         for chunk in lacking.chunks(LOOKUPS_AT_ONCE) {
@@ -149,31 +188,24 @@ impl FileSystem {
 
     /// Hands entries to `take` until it says that it has no room (`false`) or there are no more; keeps the rest.
     pub fn deliver(&self, listing: Listing, plus: bool, mut take: impl FnMut(&Listed) -> bool) {
-        let Listing { directory, mut tail } = listing;
-        while let Some(found) = tail.entries.pop() {
-            let listed = self.listed(&directory, &found, tail.since, plus);
+        let Listing { directory, mut chunk } = listing;
+        while let Some(found) = chunk.entries.pop() {
+            let listed = self.listed(&directory, &found, chunk.since, plus);
             if !take(&listed) {
                 if let Some(entry) = listed.entry {
                     self.table.forget(entry.nodeid, 1);
                 }
-                tail.entries.push(found);
+                chunk.entries.push(found);
                 break;
             }
-            tail.offset = listed.offset;
+            chunk.offset = listed.offset;
         }
-        self.keep(directory, tail);
+        keep(&directory, chunk);
     }
 
     /// Takes back a listing that the kernel does not want any more.
     pub fn take_back(&self, listing: Listing) {
-        self.keep(listing.directory, listing.tail);
-    }
-
-    fn keep(&self, directory: Arc<OpenDirectory>, tail: Tail) {
-        // "Nothing left, and it was not the end" is what a directory without tail says too.
-        if tail.end || !tail.entries.is_empty() {
-            *directory.tail.lock().unwrap_or_else(PoisonError::into_inner) = Some(tail);
-        }
+        keep(&listing.directory, listing.chunk);
     }
 
     fn listed(&self, directory: &OpenDirectory, found: &EntryPlus, since: Instant, plus: bool) -> Listed {
@@ -189,10 +221,11 @@ impl FileSystem {
             // Only plain listings get here.
         } else if plus {
             let fresh = found.inode.clone().unwrap_or_else(Inode::fresh);
-            let node = self.table.link(&fresh, &found.stat, since);
+            let node = self.table.link_silently(&fresh, &found.stat);
+            let (stat, seen) = node.note_listed(&found.stat, since);
             self.name(&node, directory.node.nodeid, &name);
             ino = node.nodeid;
-            entry = Some(self.entry(&node, &found.stat, since));
+            entry = Some(self.entry(&node, &stat, seen));
         } else {
             ino = self.table.number_of(found.stat.gfid);
         }
@@ -207,6 +240,29 @@ impl FileSystem {
         let parent = node.state().name.as_ref().map(|(parent, _)| *parent);
         parent.unwrap_or(found.entry.ino)
     }
+}
+
+fn keep(directory: &OpenDirectory, chunk: Chunk) {
+    // "Nothing left, and it was not the end" is what a directory without a chunk there says too.
+    if chunk.next.is_none() || !chunk.entries.is_empty() {
+        directory.ahead().put(chunk.offset, Expected::Here(chunk));
+    }
+}
+
+/// Asks the translators for the entries behind `offset`.
+async fn fetch(
+    top: &Arc<dyn Translator>,
+    context: &Context,
+    directory: &OpenDirectory,
+    offset: u64,
+) -> FopResult<Chunk> {
+    let asked = Instant::now();
+    let reply = top.readdirp(context, &directory.fd, BRICK_BUFFER, offset, Dict::NULL).await?;
+    let next = reply.goes_on_at().filter(|next| *next != offset);
+    let mut entries = reply.entries;
+    entries.retain(|entry| !entry.entry.name.is_empty());
+    entries.reverse();
+    Ok(Chunk { offset, entries, next, asked, since: Instant::now() })
 }
 
 fn is_dots(name: &[u8]) -> bool {

@@ -217,6 +217,7 @@ impl FileSystem {
         let context = super::with_group_of(context, &directory);
         let reply = self.link_node(&context, &node, &directory, &new_name).await.map_err(stale)?;
         let seen = Instant::now();
+        node.forget_attributes();
         let linked = self.table.link(&node.inode, &reply.stat, seen);
         self.name(&linked, directory.nodeid, &new_name);
         directory.note_inside(&reply.postparent, seen);
@@ -292,7 +293,8 @@ impl FileSystem {
         }
         let reply = result?;
         // Names and times of what is left have changed.
-        node.state().attributes = None;
+        node.forget_attributes();
+        directory.note_gone();
         directory.note_inside(&reply.postparent, Instant::now());
         Ok(())
     }
@@ -323,8 +325,9 @@ impl FileSystem {
             }
             RenameMode::NoReplace => {
                 self.rename_by_link(&context, &node, &old, &new_directory, &new_name).await?;
-                old_directory.state().attributes = None;
-                new_directory.state().attributes = None;
+                old_directory.forget_attributes();
+                old_directory.note_gone();
+                new_directory.forget_attributes();
                 return Ok(());
             }
         }
@@ -346,13 +349,17 @@ impl FileSystem {
             && !Arc::ptr_eq(target, &node)
         {
             self.table.forget_name(target);
-            let known = target.state().attributes.take();
+            let known = target.state().attributes;
+            target.forget_attributes();
             if known.is_some_and(|(stat, _)| !stat.is_dir() && stat.nlink > 1) {
                 self.note_lost_link(&context, target).await;
             }
         }
         self.name(&node, new_parent, &new_name);
+        node.forget_attributes();
         node.note(&reply.stat, seen);
+        old_directory.note_gone();
+        new_directory.note_gone();
         old_directory.note_inside(&reply.post_old_parent, seen);
         new_directory.note_inside(&reply.post_new_parent, seen);
         Ok(())
@@ -389,7 +396,7 @@ impl FileSystem {
             return Err(error);
         }
         self.name(node, new_directory.nodeid, new_name);
-        node.state().attributes = None;
+        node.forget_attributes();
         Ok(())
     }
 

@@ -42,6 +42,7 @@ impl FileSystem {
                     state.pages.forget();
                     if truncates {
                         state.attributes = None;
+                        state.changed = Some(Instant::now());
                     }
                     false
                 }

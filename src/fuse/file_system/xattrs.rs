@@ -135,11 +135,13 @@ impl FileSystem {
         match (xdata.get("virt-gf-prestat"), xdata.get("virt-gf-poststat")) {
             (Some(Value::Iatt(before)), Some(Value::Iatt(after))) if after.gfid == node.gfid() => {
                 let mut state = node.state();
-                state.attributes = Some((**after, Instant::now()));
+                let now = Instant::now();
+                state.attributes = Some((**after, now));
+                state.changed = Some(now);
                 state.mode = after.mode;
                 state.pages.changed(before.as_ref().into(), after.as_ref().into());
             }
-            _ => node.state().attributes = None,
+            _ => node.forget_attributes(),
         }
     }
 }

@@ -61,8 +61,8 @@ fn list(mount: &Mount, fd: &Arc<Fd>, mut offset: u64, pages: usize) -> FopResult
         let page = page?;
         let seen = page.entries.iter().map(|entry| String::from_utf8_lossy(&entry.entry.name).into_owned());
         names.extend(seen.filter(|name| name != "." && name != ".."));
-        let Some(last) = page.entries.last().filter(|_| !page.end) else { return Ok((names, None)) };
-        offset = last.entry.offset;
+        let Some(next) = page.goes_on_at() else { return Ok((names, None)) };
+        offset = next;
     }
     Ok((names, Some(offset)))
 }

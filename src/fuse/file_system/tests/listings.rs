@@ -81,3 +81,91 @@ fn a_listing_goes_on_anywhere() {
         assert_eq!(first(12_000).await.unwrap(), "g", "rewound");
     });
 }
+
+/// The next `room` entries behind `offset`, with attributes.
+async fn next(fs: &FileSystem, handle: u64, offset: u64, room: usize) -> Vec<Listed> {
+    let mut seen = Vec::new();
+    let listing = fs.list(&ME, handle, offset, true).await.unwrap();
+    fs.deliver(listing, true, |found| {
+        let fits = seen.len() < room;
+        if fits {
+            seen.push(found.clone());
+        }
+        fits
+    });
+    seen
+}
+
+fn names(found: &[Listed]) -> Vec<&[u8]> {
+    found.iter().map(|found| found.name.as_ref()).collect()
+}
+
+#[test]
+fn what_comes_next_is_asked_for_meanwhile() {
+    let (volume, fs) = volume(Options::default());
+    run(async {
+        for number in 0..20 {
+            create(&fs, &format!("f{number:02}"), 0o644).await;
+        }
+        let handle = fs.opendir(&ME, ROOT, 0).await.unwrap().handle;
+        volume.calls();
+        assert_eq!(next(&fs, handle, 0, 7).await.len(), 7);
+        assert_eq!(volume.calls(), ["readdirp", "readdirp"], "a page and the next");
+        assert_eq!(names(&next(&fs, handle, 7000, 7).await)[0], b"f05");
+        assert_eq!(volume.calls(), ["readdirp"], "the one after that");
+        // What goes wrong ahead is asked for once more when it is wanted.
+        volume.fail("readdirp", Errno::EIO);
+        assert_eq!(names(&next(&fs, handle, 14_000, 7).await)[0], b"f12");
+        assert_eq!(names(&next(&fs, handle, 21_000, 7).await), [b"f19"]);
+        assert!(next(&fs, handle, 22_000, 7).await.is_empty());
+    });
+}
+
+#[test]
+fn what_this_mount_did_meanwhile_shows() {
+    let (volume, fs) = volume(Options::default());
+    run(async {
+        for number in 0..20 {
+            create(&fs, &format!("f{number:02}"), 0o644).await;
+        }
+        let (_, opened) = create(&fs, "written", 0o644).await;
+        let size = |found: &[Listed], wanted: &[u8]| {
+            let found = found.iter().find(|found| found.name == wanted).unwrap();
+            found.entry.as_ref().unwrap().attributes.size
+        };
+
+        // Attributes: the page with the file was asked for before the write.
+        let handle = fs.opendir(&ME, ROOT, 0).await.unwrap().handle;
+        next(&fs, handle, 14_000, 2).await;
+        fs.write(&ME, opened.handle, 0, name("1234"), None, false).await.unwrap();
+        volume.calls();
+        let found = next(&fs, handle, 16_000, 7).await;
+        assert_eq!(size(&next(&fs, handle, 21_000, 7).await, b"written"), 4);
+        assert_eq!(found.len(), 5);
+        assert_eq!(volume.calls(), ["lookup"], "for the file that changed, no other");
+
+        // A name that is gone must not come back, not even for the time that the kernel believes in names.
+        next(&fs, handle, 0, 4).await;
+        fs.unlink(&ME, ROOT, name("f03")).await.unwrap();
+        let rest = next(&fs, handle, 4000, 7).await;
+        assert_eq!(names(&rest)[..2], [b"f02", b"f04"]);
+        let moved = (ROOT, name("f06"));
+        fs.rename(&ME, moved, (ROOT, name("f19")), RenameMode::Replace).await.unwrap();
+        assert_eq!(names(&next(&fs, handle, 6000, 7).await)[..2], [b"f05", b"f07"]);
+    });
+}
+
+#[test]
+fn later_attributes_are_not_replaced_by_listed_ones() {
+    let (volume, fs) = volume(Options::default());
+    run(async {
+        let (entry, _) = create(&fs, "f", 0o644).await;
+        let handle = fs.opendir(&ME, ROOT, 0).await.unwrap().handle;
+        next(&fs, handle, 0, 1).await;
+        let gfid = fs.table().get(entry.nodeid).unwrap().gfid();
+        volume.meddle(gfid, |_, data| data.extend(b"12345"));
+        assert_eq!(fs.getattr(&ME, entry.nodeid, None).await.unwrap().attributes.size, 5);
+        let found = next(&fs, handle, 1000, 7).await;
+        assert_eq!(found[1].entry.as_ref().unwrap().attributes.size, 5, "the kernel has seen these");
+    });
+}

@@ -143,6 +143,13 @@ impl Translator for Distribute {
         &self.core.events
     }
 
+    fn listing_parts(&self) -> Vec<u64> {
+        match self.core.only() {
+            Some(only) => only.listing_parts(),
+            None => (1..self.core.children.len()).map(|index| self.core.cookies.encode(index, 0)).collect(),
+        }
+    }
+
     fn dump(&self, out: &mut dyn FnMut(&str, &dyn std::fmt::Display)) {
         out("subvolumes", &self.core.children.len());
         out("commit-hash", &self.core.commit_hash.load(std::sync::atomic::Ordering::Relaxed));

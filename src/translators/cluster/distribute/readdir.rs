@@ -37,7 +37,10 @@ impl Core {
         xdata: Dict,
     ) -> FopResult<ReaddirReply> {
         // Only the attributes tell a linkto from a file.
-        let plus = self.readdirp(context, fd, size, offset, xdata).await?;
+        let mut plus = self.readdirp(context, fd, size, offset, xdata.clone()).await?;
+        while let (true, Some(next)) = (plus.entries.is_empty(), plus.goes_on_at()) {
+            plus = self.readdirp(context, fd, size, next, xdata.clone()).await?;
+        }
         let entries = plus.entries.into_iter().map(|entry| entry.entry).collect();
         Ok(ReaddirReply { entries, end: plus.end, xdata: plus.xdata })
     }
@@ -85,17 +88,21 @@ impl Core {
                 }
             }
             if !entries.is_empty() {
-                return Ok(ReaddirpReply { entries, end: end && index == last, xdata: listing.xdata });
+                return Ok(ReaddirpReply { entries, end: end && index == last, next: None, xdata: listing.xdata });
             }
             if !end {
                 cookie = position.unwrap_or_default();
+            } else if index < last && failure.is_none() {
+                // Whoever asks has perhaps asked the next subvolume already.
+                let next = Some(self.cookies.encode(index + 1, 0));
+                return Ok(ReaddirpReply { entries, end: false, next, xdata: listing.xdata });
             } else if index < last {
                 (index, cookie) = (index + 1, 0);
             } else {
                 return match failure {
                     // Every subvolume failed, or the only one that was left to ask.
                     Some(error) if offset == 0 => Err(error),
-                    _ => Ok(ReaddirpReply { entries, end: true, xdata: listing.xdata }),
+                    _ => Ok(ReaddirpReply { entries, end: true, next: None, xdata: listing.xdata }),
                 };
             }
         }

@@ -424,7 +424,7 @@ impl MemoryBrick {
             EntryPlus { entry, stat: object.stat, xdata: self.answers(object, xdata), inode: None }
         });
         let entries: Vec<EntryPlus> = entries.collect();
-        Ok(ReaddirpReply { end: first + entries.len() >= all.len(), entries, xdata: Dict::NULL })
+        Ok(ReaddirpReply { end: first + entries.len() >= all.len(), entries, ..ReaddirpReply::default() })
     }
 
     fn lock(&self, state: &mut State, lock: Lock) {

@@ -170,13 +170,42 @@ impl Cluster {
             let (mut all, mut offset) = (Vec::new(), 0);
             for _ in 0..10_000 {
                 let reply = top.readdirp(&context, &fd, size, offset, Dict::NULL).await.unwrap();
+                let next = reply.goes_on_at();
                 all.extend(reply.entries);
-                if reply.end {
-                    return all;
+                match next {
+                    Some(next) => offset = next,
+                    None => return all,
                 }
-                offset = all.last().map_or(0, |entry: &EntryPlus| entry.entry.offset);
             }
             panic!("the listing does not end");
+        })
+        .0
+    }
+
+    /// The names of each part of a listing, asked for by itself up to where the next one begins.
+    fn parts(&self, directory: &Arc<Inode>, size: u32) -> Vec<String> {
+        let fd = Fd::new(directory.clone(), libc::O_DIRECTORY, 42);
+        let loc = Loc::inode(directory.clone());
+        self.run(|context, top| async move {
+            top.opendir(&context, &loc, &fd, Dict::NULL).await.unwrap();
+            let mut begins = top.listing_parts();
+            begins.insert(0, 0);
+            assert_eq!(begins.len(), self.bricks.len());
+            let mut names = Vec::new();
+            for (part, begin) in begins.iter().enumerate() {
+                let (mut offset, end) = (*begin, begins.get(part + 1).copied());
+                loop {
+                    let reply = top.readdirp(&context, &fd, size, offset, Dict::NULL).await.unwrap();
+                    let name = |entry: &EntryPlus| String::from_utf8(entry.entry.name.to_vec()).unwrap();
+                    names.extend(reply.entries.iter().map(name));
+                    match reply.goes_on_at() {
+                        next if next == end => break,
+                        Some(next) => offset = next,
+                        None => panic!("part {part} ends the listing"),
+                    }
+                }
+            }
+            names
         })
         .0
     }
@@ -628,6 +657,9 @@ proptest! {
         let mut expected: Vec<String> = files.iter().chain(&directories).cloned().collect();
         expected.extend([".".to_owned(), "..".to_owned()]);
         expected.sort();
-        prop_assert_eq!(cluster.names(&cluster.root, size), expected);
+        prop_assert_eq!(cluster.names(&cluster.root, size), expected.clone());
+        let mut parts = cluster.parts(&cluster.root, size);
+        parts.sort();
+        prop_assert_eq!(parts, expected);
     }
 }

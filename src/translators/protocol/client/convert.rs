@@ -70,7 +70,7 @@ impl From<reply::Readdirp> for ReaddirpReply {
     fn from(reply: reply::Readdirp) -> Self {
         let end = reply.at_end();
         let entry = |DirentPlus { entry, stat, xdata }| EntryPlus { entry, stat, xdata, inode: None };
-        ReaddirpReply { entries: reply.entries.into_iter().map(entry).collect(), end, xdata: reply.xdata }
+        ReaddirpReply { entries: reply.entries.into_iter().map(entry).collect(), end, next: None, xdata: reply.xdata }
     }
 }
 
