@@ -43,11 +43,11 @@ pub trait Translator: Send + Sync + 'static {
         self.child().events()
     }
 
-    /// Where parts of every listing begin that can be asked for side by side: offsets for READDIR and READDIRP besides 0. A
-    /// listing that comes to the end of a part goes on at the next one's offset.
-    fn listing_parts(&self) -> Vec<u64> {
+    /// Where parts of the listing of `fd` begin that can be asked for side by side, once it has begun: offsets for READDIR
+    /// and READDIRP besides 0. A listing that comes to the end of a part goes on at the next one's offset.
+    fn listing_parts(&self, fd: &Fd) -> Vec<u64> {
         match self.children() {
-            [only] => only.listing_parts(),
+            [only] => only.listing_parts(fd),
             _ => Vec::new(),
         }
     }

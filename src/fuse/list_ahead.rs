@@ -57,10 +57,10 @@ pub struct ListAhead {
 }
 
 impl ListAhead {
-    /// A listing begins anew, made of the given parts beside the first.
-    pub fn restart(&mut self, parts: Vec<u64>) {
-        *self = ListAhead { chunks: SmallVec::new(), parts };
-        self.parts.reverse();
+    /// The listing has further parts, which begin there.
+    pub fn set_parts(&mut self, mut parts: Vec<u64>) {
+        parts.reverse();
+        self.parts = parts;
     }
 
     /// Takes the chunk that begins at `offset`.
@@ -108,7 +108,7 @@ mod tests {
     fn the_next_chunk_comes_first_then_the_parts() {
         let mut ahead = ListAhead::default();
         assert_eq!((ahead.wanted(None), ahead.wanted(Some(40))), (None, Some(40)), "no parts");
-        ahead.restart(vec![1, 2]);
+        ahead.set_parts(vec![1, 2]);
         assert_eq!(ahead.wanted(None), Some(1));
         ahead.put(1, coming());
         assert_eq!(ahead.wanted(Some(40)), Some(40));
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn memory_is_bounded() {
         let mut ahead = ListAhead::default();
-        ahead.restart((1..100).collect());
+        ahead.set_parts((1..100).collect());
         let mut asked = 0;
         while let Some(offset) = ahead.wanted(None) {
             ahead.put(offset, coming());

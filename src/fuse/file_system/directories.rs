@@ -92,12 +92,15 @@ impl FileSystem {
         let context = self.context(caller);
         if offset == 0 {
             // From the start means anew: rewinddir(3) shows what changed.
-            directory.ahead().restart(self.top.listing_parts());
-            self.ask_ahead(&context, &directory, Some(0));
+            directory.ahead().forget();
         }
         let mut at = offset;
         for _ in 0..EMPTY_CHUNKS {
             let mut chunk = self.chunk(&context, &directory, at).await?;
+            if at == 0 {
+                // Not earlier: a new graph may have taken the listing over just now.
+                directory.ahead().set_parts(self.top.listing_parts(&directory.fd));
+            }
             self.ask_ahead(&context, &directory, chunk.next);
             if plus {
                 self.complete(&context, &directory, &mut chunk).await?;
@@ -144,8 +147,7 @@ impl FileSystem {
                 offset
             };
             // The rounds of what the caller does not wait for are not the caller's.
-            let rounds = if offset == 0 { context.rounds.clone() } else { Arc::default() };
-            let context = Context { rounds, ..context.clone() };
+            let context = Context { rounds: Arc::default(), ..context.clone() };
             let (top, directory) = (self.top.clone(), directory.clone());
             task::spawn(async move {
                 let _ = sender.send(fetch(&top, &context, &directory, offset).await);

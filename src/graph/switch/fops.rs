@@ -105,6 +105,10 @@ switched! {
         &self.events
     }
 
+    fn listing_parts(&self, fd: &Fd) -> Vec<u64> {
+        self.kept_graph(fd).unwrap_or_else(|| self.current()).graph().top().listing_parts(fd)
+    }
+
     fn dump(&self, out: &mut dyn FnMut(&str, &dyn Display)) {
         out("graph", &self.current().number());
     }

@@ -143,9 +143,9 @@ impl Translator for Distribute {
         &self.core.events
     }
 
-    fn listing_parts(&self) -> Vec<u64> {
+    fn listing_parts(&self, fd: &Fd) -> Vec<u64> {
         match self.core.only() {
-            Some(only) => only.listing_parts(),
+            Some(only) => only.listing_parts(fd),
             None => (1..self.core.children.len()).map(|index| self.core.cookies.encode(index, 0)).collect(),
         }
     }

@@ -188,7 +188,7 @@ impl Cluster {
         let loc = Loc::inode(directory.clone());
         self.run(|context, top| async move {
             top.opendir(&context, &loc, &fd, Dict::NULL).await.unwrap();
-            let mut begins = top.listing_parts();
+            let mut begins = top.listing_parts(&fd);
             begins.insert(0, 0);
             assert_eq!(begins.len(), self.bricks.len());
             let mut names = Vec::new();
