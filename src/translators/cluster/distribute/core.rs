@@ -10,6 +10,7 @@ use rgfs_protocol::{Dict, Errno, Gfid, Value};
 use tokio::sync::oneshot;
 
 use super::cookie::CookieCoder;
+use super::freshness::ReadAt;
 use super::keys;
 use super::layout::Layout;
 use super::options::Options;
@@ -40,6 +41,15 @@ pub(super) struct DirectoryState {
     pub(super) layout: Layout,
     /// Index of the subvolume that is authoritative for attributes and xattrs.
     pub(super) mds: Option<usize>,
+    /// When this was read.
+    pub(super) read: ReadAt,
+}
+
+impl DirectoryState {
+    /// What was just read.
+    pub(super) fn new(layout: Layout, mds: Option<usize>) -> Self {
+        DirectoryState { layout, mds, read: ReadAt::now() }
+    }
 }
 
 /// The translator without its face.
@@ -54,7 +64,11 @@ pub(super) struct Core {
     pub(super) events: EventSource,
     /// Commit hash of the volume; 0 until a root lookup tells one.
     pub(super) commit_hash: AtomicU32,
+    /// When that was read.
+    pub(super) commit_hash_read: ReadAt,
     pub(super) key: ContextKey,
+    /// For so long a layout counts as just read.
+    pub(super) trust: Duration,
     /// One per child, so that remembering a file allocates nothing.
     file_states: Vec<Arc<FileState>>,
     usage: Mutex<KnownUsage>,
@@ -66,7 +80,7 @@ struct KnownUsage {
 }
 
 impl Core {
-    pub(super) fn new(name: Arc<str>, children: Vec<Arc<dyn Translator>>, options: Options) -> Self {
+    pub(super) fn new(name: Arc<str>, children: Vec<Arc<dyn Translator>>, options: Options, trust: Duration) -> Self {
         let mut by_name: Vec<usize> = (0..children.len()).collect();
         by_name.sort_by_key(|index| children.get(*index).map(|child| child.name().clone()));
         Core {
@@ -77,7 +91,9 @@ impl Core {
             cookies: CookieCoder::new(children.len()),
             events: EventSource::default(),
             commit_hash: AtomicU32::new(0),
+            commit_hash_read: ReadAt::now(),
             key: ContextKey::unique(),
+            trust,
             file_states: (0..children.len()).map(|cached| Arc::new(FileState { cached, moving_to: None })).collect(),
             usage: Mutex::new(KnownUsage { asked: None, of: vec![None; children.len()] }),
             children,

@@ -50,8 +50,13 @@ impl Core {
         let expected = match (&making, directory.layout.disk(hashed)) {
             (Making::File { .. }, Some(disk)) => disk,
             _ => {
-                let made = self.make_at(context, loc, &making, hashed, xdata).await?;
-                return self.made(context, loc, &making, hashed, made).await;
+                let make = self.make_at(context, loc, &making, hashed, xdata);
+                let (made, changed) = self.beside(context, &parent, &directory, hashed, make).await;
+                let made = self.made(context, loc, &making, hashed, made?).await?;
+                if let Some(changed) = changed {
+                    self.lead_from_home(context, loc, made.stat.gfid, &changed).await;
+                }
+                return Ok(made);
             }
         };
         let request = expecting(xdata.clone(), &expected.encode());
@@ -78,10 +83,15 @@ impl Core {
         if let Some(only) = self.only() {
             return only.symlink(context, loc, target, umask, xdata).await;
         }
-        let (_, directory) = self.parent(context, loc).await?;
+        let (parent, directory) = self.parent(context, loc).await?;
         let hashed = self.home(&directory, &loc.name)?;
-        let mut reply = self.child(hashed).symlink(context, loc, target, umask, xdata).await?;
+        let make = self.child(hashed).symlink(context, loc, target, umask, xdata);
+        let (reply, changed) = self.beside(context, &parent, &directory, hashed, make).await;
+        let mut reply = reply?;
         self.remember_file(&loc.inode, hashed);
+        if let Some(changed) = changed {
+            self.lead_from_home(context, loc, reply.stat.gfid, &changed).await;
+        }
         tidy(&mut reply);
         Ok(reply)
     }
@@ -162,7 +172,7 @@ impl Core {
             ignore_missing(transaction.inode(hashed, keys::LAYOUT_DOMAIN, &parent, LockType::Read).await)?;
             let layout = core.read_layout(&context, &parent).await?;
             let unchanged = layout.disk(hashed) == known.layout.disk(hashed);
-            let directory = core.remember_directory(&parent, DirectoryState { layout, mds: known.mds });
+            let directory = core.remember_directory(&parent, DirectoryState::new(layout, known.mds));
             let home = core.home(&directory, &loc.name)?;
             if unchanged && home == hashed && !core.is_leaving(hashed) {
                 return Err(core

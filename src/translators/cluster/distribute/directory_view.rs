@@ -153,7 +153,8 @@ fn severity(error: &FopError) -> u8 {
     }
 }
 
-fn share_of(xdata: &Dict) -> Share {
+/// What a subvolume said about a directory that it has.
+pub(super) fn share_of(xdata: &Dict) -> Share {
     match xdata.bytes(keys::LAYOUT) {
         None => Share::Unwritten,
         Some(bytes) => match DiskLayout::decode(&bytes) {
@@ -165,7 +166,7 @@ fn share_of(xdata: &Dict) -> Share {
 }
 
 /// The volume's commit hash: decimal text with a NUL on disk, whatever type the brick gives it.
-fn volume_commit_hash(xdata: &Dict) -> Option<u32> {
+pub(super) fn volume_commit_hash(xdata: &Dict) -> Option<u32> {
     let value = xdata.get(keys::COMMIT_HASH)?;
     let number = value.as_int().or_else(|| {
         let bytes = value.as_bytes()?;

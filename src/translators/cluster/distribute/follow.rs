@@ -245,7 +245,7 @@ impl Core {
         };
         let Some(index) = self.index_of(&name) else {
             let detail = format!(
-                "the file is being moved to {}, which this mount does not know; mount again",
+                "the file is being moved to {}, a brick that the volfile at work does not name",
                 String::from_utf8_lossy(&name)
             );
             return Err(self.error(Errno::EIO, "find where a file moves to").with_detail(detail));

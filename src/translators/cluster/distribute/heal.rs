@@ -41,7 +41,7 @@ impl Core {
         let stat = &view.reply.stat;
         // The inode is still fresh, or the caller's: healing goes by the gfid.
         let inode = Inode::known(stat.gfid, FileType::Directory);
-        let mut state = DirectoryState { layout: view.layout.clone(), mds: view.mds };
+        let mut state = DirectoryState::new(view.layout.clone(), view.mds);
         let unhealed =
             |error: &FopError, what| tracing::warn!(%error, gfid = %stat.gfid, "{what} of a directory is not healed");
 

@@ -27,8 +27,25 @@ impl Core {
         if let Some(only) = self.only() {
             return only.link(context, old, new, xdata).await;
         }
-        let (_, directory) = self.parent(context, new).await?;
+        let (parent, directory) = self.parent(context, new).await?;
         let hashed = self.home(&directory, &new.name)?;
+        let link = self.link_from(context, old, new, hashed, xdata);
+        let (reply, changed) = self.beside(context, &parent, &directory, hashed, link).await;
+        if let (Ok(reply), Some(changed)) = (&reply, changed) {
+            self.lead_from_home(context, new, reply.stat.gfid, &changed).await;
+        }
+        reply
+    }
+
+    /// LINK of a name whose home is `hashed`.
+    async fn link_from(
+        self: &Arc<Self>,
+        context: &Context,
+        old: &Loc,
+        new: &Loc,
+        hashed: usize,
+        xdata: Dict,
+    ) -> FopResult<EntryReply> {
         for attempt in 0..ATTEMPTS {
             let cached = self.cached(context, &old.inode).await?;
             let mut result = self.link_at(context, old, new, hashed, cached, &xdata).await;

@@ -67,13 +67,27 @@ impl Core {
     }
 
     async fn lookup_fresh(self: &Arc<Self>, context: &Context, loc: &Loc, xdata: Dict) -> FopResult<LookupReply> {
-        let (_, parent) = self.parent(context, loc).await?;
+        let (inode, mut parent) = self.parent(context, loc).await?;
         let mut xdata = standard_request(xdata, false);
         let wanted = take_gfid(&mut xdata);
-        let Some(hashed) = self.hashed(&parent, &loc.name) else {
+        let Some(mut hashed) = self.hashed(&parent, &loc.name) else {
             return self.lookup_directory(context, loc, xdata, wanted, None).await;
         };
-        match self.child(hashed).lookup(context, loc, xdata.clone()).await {
+        let ask = self.child(hashed).lookup(context, loc, xdata.clone());
+        let ((mut reply, changed), ()) = tokio::join!(
+            self.beside(context, &inode, &parent, hashed, ask),
+            self.confirm_commit_hash(context, hashed),
+        );
+        if let Some(changed) = changed {
+            let Some(home) = self.hashed(&changed, &loc.name) else {
+                return self.lookup_directory(context, loc, xdata, wanted, None).await;
+            };
+            if home != hashed {
+                reply = self.child(home).lookup(context, loc, xdata.clone()).await;
+            }
+            (hashed, parent) = (home, changed);
+        }
+        match reply {
             Ok(reply) if reply.stat.is_dir() => {
                 self.lookup_directory(context, loc, xdata, wanted, Some((hashed, reply))).await
             }
@@ -291,7 +305,7 @@ impl Core {
             Some(parent) => self.directory(parent).and_then(|parent| self.hashed(&parent, &loc.name)),
             None => None,
         };
-        let seen = |view: &DirectoryView| DirectoryState { mds: view.mds, layout: view.layout.clone() };
+        let seen = |view: &DirectoryView| DirectoryState::new(view.layout.clone(), view.mds);
         let (mut state, reply) = match heal_plan::decide(&view, hashed) {
             Decision::Nothing => (seen(&view), view.reply),
             Decision::Refused(reason) => {

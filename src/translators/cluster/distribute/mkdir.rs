@@ -73,7 +73,7 @@ impl Core {
                         return Err(error);
                     }
                     transaction.release();
-                    directory = self.remember_directory(&parent, DirectoryState { layout, mds: directory.mds });
+                    directory = self.remember_directory(&parent, DirectoryState::new(layout, directory.mds));
                     hashed = self.home(&directory, &loc.name)?;
                     attempt += 1;
                 }
@@ -87,7 +87,7 @@ impl Core {
         };
         let inode = Inode::known(gfid, FileType::Directory);
         let layout = self.give_layout(&as_root(context), &inode, hashed, commit_hash).await?;
-        self.remember_directory(&loc.inode, DirectoryState { layout, mds: Some(hashed) });
+        self.remember_directory(&loc.inode, DirectoryState::new(layout, Some(hashed)));
         merge::normalise_directory(&mut reply.stat);
         tidy(&mut reply);
         Ok(reply)

@@ -6,7 +6,8 @@
 //! - decisions, without I/O: [`hash`], [`name`], [`layout`], [`new_layout`], [`space`], [`linkto`], [`everywhere`],
 //!   [`directory_view`], [`heal_plan`], [`rename_plan`], [`migration`], [`merge`], [`cookie`], [`status`], [`options`];
 //! - fops: `lookup`, `create`, `mkdir`, `remove`, `rename_file`, `rename_directory`, `link`, `readdir`,
-//!   `directory_fops`, `virtual_xattrs`; what they share is in `core`, `locks`, `link_file` and `heal`;
+//!   `directory_fops`, `virtual_xattrs`; what they share is in `core`, `freshness`, `locks`,
+//!   `link_file` and `heal`;
 //! - this file: the face of the translator. Fops on files go straight to the child that has the file (`follow`).
 //!
 //! A distribute with one child has nothing to decide and passes nearly everything through (`dht_pt_fops`).
@@ -18,6 +19,7 @@ mod directory_fops;
 pub mod directory_view;
 pub mod everywhere;
 mod follow;
+mod freshness;
 pub mod hash;
 mod heal;
 mod heal_layout;
@@ -52,6 +54,7 @@ mod tests;
 mod virtual_xattrs;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -86,15 +89,15 @@ impl Distribute {
         children: Vec<Arc<dyn Translator>>,
         _environment: &Environment,
     ) -> Result<Arc<Self>, BuildError> {
-        Self::over(volume, children)
+        Self::over(volume, children, freshness::TRUST)
     }
 
-    fn over(volume: &Volume, children: Vec<Arc<dyn Translator>>) -> Result<Arc<Self>, BuildError> {
+    fn over(volume: &Volume, children: Vec<Arc<dyn Translator>>, trust: Duration) -> Result<Arc<Self>, BuildError> {
         if children.is_empty() {
             return Err(BuildError::refused(volume, "it has no subvolumes; add a `subvolumes` line"));
         }
         let options = options::Options::read(&volume.options)?;
-        let core = Arc::new(Core::new(volume.name.clone(), children, options));
+        let core = Arc::new(Core::new(volume.name.clone(), children, options, trust));
         status::watch(&core);
         Ok(Arc::new(Distribute { core }))
     }

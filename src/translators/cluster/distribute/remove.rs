@@ -35,23 +35,51 @@ impl Core {
         if let Some(only) = self.only() {
             return only.unlink(context, loc, xflags, xdata).await;
         }
-        let (_, parent) = self.parent(context, loc).await?;
-        let hashed = self.hashed(&parent, &loc.name);
-        let cached = self.file(&loc.inode).map(|file| file.cached);
-        if let (Some(cached), Some(hashed)) = (cached, hashed)
-            && cached == hashed
+        let (inode, mut parent) = self.parent(context, loc).await?;
+        let mut known = self.file(&loc.inode).map(|file| file.cached);
+        let mut hashed = self.hashed(&parent, &loc.name);
+        if let (Some(cached), Some(home)) = (known, hashed)
+            && cached == home
         {
-            match self.child(cached).unlink(context, loc, xflags, xdata.clone()).await {
-                Ok(reply) => return Ok(normalised(reply)),
+            let unlink = self.child(cached).unlink(context, loc, xflags, xdata.clone());
+            let (removed, changed) = self.beside(context, &inode, &parent, home, unlink).await;
+            match removed {
+                Ok(reply) => {
+                    if let Some(home) = changed.as_ref().and_then(|changed| self.hashed(changed, &loc.name))
+                        && home != cached
+                    {
+                        self.remove_linkto_of(context, loc, home).await;
+                    }
+                    return Ok(normalised(reply));
+                }
                 // Moved away or removed by others: find it.
                 Err(error) if error.errno == Errno::ENOENT => {}
                 Err(error) => return Err(error),
             }
+            let now = match changed {
+                Some(changed) => Some(changed),
+                None => self.read_again(context, &inode, &parent).await,
+            };
+            parent = now.unwrap_or(parent);
+            known = None;
+        } else if let Some(home) = hashed {
+            let ((), changed) = self.beside(context, &inode, &parent, home, async {}).await;
+            parent = changed.unwrap_or(parent);
         }
+        hashed = self.hashed(&parent, &loc.name).or(hashed);
         let (core, context, loc) = (self.clone(), context.clone(), loc.clone());
-        let known = cached.filter(|cached| Some(*cached) != hashed);
+        let known = known.filter(|cached| Some(*cached) != hashed);
         let transaction = async move { core.unlink_with_linkto(&context, &loc, xflags, xdata, hashed, known).await };
         to_the_end(self, "unlink", transaction).await
+    }
+
+    /// Removes the linkto of a name that is gone.
+    async fn remove_linkto_of(&self, context: &Context, loc: &Loc, at: usize) {
+        let guard = Dict::empty().with(keys::UNLINK_ONLY_LINKTO, Value::Int(1));
+        match self.child(at).unlink(&as_root(context), loc, 0, guard).await {
+            Err(error) if error.errno != Errno::ENOENT => tracing::info!(%error, "the linkto of a removed file stays"),
+            _ => {}
+        }
     }
 
     /// Removes a file that is, or may be, off its hashed subvolume, and the linkto there.

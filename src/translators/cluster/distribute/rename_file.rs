@@ -90,8 +90,16 @@ impl Core {
         loop {
             let cached = self.cached(context, &old.inode).await?;
             let error = match self.rename_file(context, old, new).await {
+                Ok(Some(renamed)) => return Ok(renamed),
+                Ok(None) if attempts < ATTEMPTS => {
+                    attempts += 1;
+                    continue;
+                }
+                Ok(None) => {
+                    return Err(self.error(Errno::EIO, "rename").with_detail("the layouts change all the time"));
+                }
                 Err(error) if migration::is_missing(error.errno) && attempts < ATTEMPTS => error,
-                result => return result,
+                Err(error) => return Err(error),
             };
             attempts += 1;
             let by_gfid = Loc::inode(old.inode.clone());
@@ -102,7 +110,8 @@ impl Core {
         }
     }
 
-    async fn rename_file(self: &Arc<Self>, context: &Context, old: &Loc, new: &Loc) -> FopResult<RenameReply> {
+    /// `None` when a name has another home than was known: it must be done again.
+    async fn rename_file(self: &Arc<Self>, context: &Context, old: &Loc, new: &Loc) -> FopResult<Option<RenameReply>> {
         let old_cached = self.cached(context, &old.inode).await?;
         let replaced = match new.gfid().is_null() {
             true => None,
@@ -115,7 +124,16 @@ impl Core {
         // While the locks were waited for, the file may have moved or been replaced.
         let request = Dict::empty().with(keys::LINKTO, Value::Uint(256));
         let by_name = Loc { inode: Inode::fresh(), ..old.clone() };
-        let there = match self.child(old_cached).lookup(&as_root(context), &by_name, request).await {
+        let root = as_root(context);
+        let ask = self.child(old_cached).lookup(&root, &by_name, request);
+        let ((there, old_changed), new_changed) = tokio::join!(self.at_home(context, old, old_hashed, ask), async {
+            self.at_home(context, new, new_hashed, async {}).await.1
+        },);
+        if old_changed || new_changed {
+            transaction.give_back().await;
+            return Ok(None);
+        }
+        let there = match there {
             Ok(there) => there,
             Err(error) => {
                 transaction.give_back().await;
@@ -138,7 +156,6 @@ impl Core {
             plan.unlink_old_linkto.map(|at| (at, old, names.quiet())),
             plan.unlink_replaced.map(|at| (at, new, names.internal(false))),
         ];
-        let root = as_root(context);
         let removals =
             removals.into_iter().flatten().map(|(at, loc, xdata)| self.child(at).unlink(&root, loc, 0, xdata));
         for removed in join_all(removals).await {
@@ -160,7 +177,24 @@ impl Core {
         ] {
             merge::normalise_directory(parent);
         }
-        Ok(reply)
+        Ok(Some(reply))
+    }
+
+    /// [`Core::beside`] for a name that is locked at its home: the layout cannot change any more. Whether it had changed.
+    async fn at_home<T>(
+        &self,
+        context: &Context,
+        loc: &Loc,
+        hashed: usize,
+        fop: impl Future<Output = T> + Send,
+    ) -> (T, bool) {
+        let (Some(parent), Some(directory)) =
+            (&loc.parent, loc.parent.as_ref().and_then(|inode| self.directory(inode)))
+        else {
+            return (fop.await, false);
+        };
+        let (answer, changed) = self.beside(context, parent, &directory, hashed, fop).await;
+        (answer, self.hashed(&changed.unwrap_or(directory), &loc.name) != Some(hashed))
     }
 
     /// Keeps rebalance away from both files.

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -16,6 +17,8 @@ use crate::reply::EntryPlus;
 use crate::volfile::{Kind, Options, Position, Volume};
 use crate::{Context, Fd, FopError, FopResult, Inode, Loc, Translator};
 
+#[path = "freshness_tests.rs"]
+mod freshness;
 #[path = "migration_tests.rs"]
 mod migration;
 
@@ -60,8 +63,13 @@ impl Cluster {
 
     /// Another client of the same bricks.
     fn over(bricks: Vec<Arc<MemoryBrick>>, options: &[(&str, &str)]) -> Self {
+        // Whoever counts requests shall not depend on the speed of the machine.
+        Self::trusting(bricks, options, Duration::from_secs(3600))
+    }
+
+    fn trusting(bricks: Vec<Arc<MemoryBrick>>, options: &[(&str, &str)], trust: Duration) -> Self {
         let children = bricks.iter().map(|brick| brick.clone() as Arc<dyn Translator>).collect();
-        let top = Distribute::over(&volume(options), children).unwrap();
+        let top = Distribute::over(&volume(options), children, trust).unwrap();
         let root = Inode::known(Gfid::ROOT, FileType::Directory);
         let cluster = Cluster { bricks, top, root };
         let (found, _) = cluster.run(|context, top| {
@@ -75,6 +83,11 @@ impl Cluster {
 
     pub(super) fn second_client(&self) -> Self {
         Self::over(self.bricks.clone(), &[])
+    }
+
+    /// Another client, which never takes a layout for just read.
+    pub(super) fn doubting_client(&self) -> Self {
+        Self::trusting(self.bricks.clone(), &[], Duration::ZERO)
     }
 
     /// Runs one operation; answers how many rounds it took. No lock may be left.
