@@ -135,6 +135,22 @@ fn a_renamed_file_is_found_by_others() {
 }
 
 #[test]
+fn a_file_off_its_home_is_replaced() {
+    // Nobody has made its linkto yet, and that takes the lock that the rename holds.
+    let changed = Changed::with_commit_hash(1);
+    let other = changed.cluster.name_at("/d", 1, 3);
+    let (fresh, directory) = changed.fresh();
+    let made = fresh.create(&directory, &other).0.unwrap();
+    let renamed = changed.client.run(|context, top| {
+        let old = Loc::entry(changed.directory.clone(), other.clone(), Inode::known(made.gfid(), FileType::Regular));
+        let new = Loc::entry(changed.directory.clone(), changed.name.clone(), changed.file.clone());
+        async move { top.rename(&context, &old, &new, Dict::NULL).await }
+    });
+    renamed.0.unwrap();
+    assert_eq!(changed.found(&changed.name), made.gfid());
+}
+
+#[test]
 fn a_file_that_moved_with_the_ranges_is_removed_whole() {
     let changed = Changed::new();
     changed.move_file();

@@ -44,6 +44,8 @@ struct Asked {
     known: Option<Gfid>,
     /// The gfid that an entry without one gets when nothing else is known of it.
     wanted: Option<Gfid>,
+    /// The asker holds the lock of the name: no linkto is made, for that takes the same lock.
+    locked: bool,
 }
 
 impl Core {
@@ -63,10 +65,21 @@ impl Core {
             let wanted = take_gfid(&mut xdata);
             return self.lookup_directory(context, loc, xdata, wanted, None).await;
         }
-        self.lookup_fresh(context, loc, xdata).await
+        self.lookup_fresh(context, loc, xdata, false).await
     }
 
-    async fn lookup_fresh(self: &Arc<Self>, context: &Context, loc: &Loc, xdata: Dict) -> FopResult<LookupReply> {
+    /// Looks a name up whose lock the caller holds, with a fresh inode.
+    pub(super) async fn lookup_locked(self: &Arc<Self>, context: &Context, loc: &Loc) -> FopResult<LookupReply> {
+        self.lookup_fresh(context, loc, Dict::NULL, true).await
+    }
+
+    async fn lookup_fresh(
+        self: &Arc<Self>,
+        context: &Context,
+        loc: &Loc,
+        xdata: Dict,
+        locked: bool,
+    ) -> FopResult<LookupReply> {
         let (inode, mut parent) = self.parent(context, loc).await?;
         let mut xdata = standard_request(xdata, false);
         let wanted = take_gfid(&mut xdata);
@@ -92,12 +105,13 @@ impl Core {
                 self.lookup_directory(context, loc, xdata, wanted, Some((hashed, reply))).await
             }
             Ok(reply) if linkto::is_linkto(&reply.stat, &reply.xdata) => {
-                self.follow(context, loc, reply, xdata, Asked { hashed: Some(hashed), known: None, wanted }).await
+                self.follow(context, loc, reply, xdata, Asked { hashed: Some(hashed), known: None, wanted, locked })
+                    .await
             }
             Ok(reply) => Ok(self.found(loc, hashed, reply)),
             Err(error) if error.errno == Errno::ENOENT => match self.may_be_elsewhere(&parent) {
                 true => {
-                    let asked = Asked { hashed: Some(hashed), known: None, wanted };
+                    let asked = Asked { hashed: Some(hashed), known: None, wanted, locked };
                     self.lookup_everywhere(context, loc, xdata, asked).await
                 }
                 false => Err(error),
@@ -184,7 +198,7 @@ impl Core {
         mut xdata: Dict,
         asked: Asked,
     ) -> FopResult<LookupReply> {
-        let Asked { hashed, known, wanted } = asked;
+        let Asked { hashed, known, wanted, locked } = asked;
         let (mut retried, mut cleared) = (false, false);
         loop {
             let lookups = self.children.iter().map(|child| child.lookup(context, loc, xdata.clone()));
@@ -212,14 +226,14 @@ impl Core {
                 }
                 Verdict::File { cached, link } => {
                     let Some(Ok(reply)) = replies.into_iter().nth(cached) else { break };
-                    if let (true, Some(hashed)) = (link, hashed) {
+                    if let (true, Some(hashed)) = (link && !locked, hashed) {
                         self.link_found_file(context, loc, hashed, cached, &reply).await;
                     }
                     return Ok(self.found(loc, cached, reply));
                 }
                 Verdict::Relink { cached } => {
                     let Some(Ok(reply)) = replies.into_iter().nth(cached) else { break };
-                    if let Some(hashed) = hashed {
+                    if let Some(hashed) = hashed.filter(|_| !locked) {
                         self.remove_stale_linkto(context, loc, hashed).await?;
                         self.link_found_file(context, loc, hashed, cached, &reply).await;
                     }
@@ -279,7 +293,7 @@ impl Core {
             Err(NoDirectory::Mixed(_)) if loc.parent.is_some() => {
                 let (_, parent) = self.parent(context, loc).await?;
                 let hashed = self.hashed(&parent, &loc.name);
-                self.lookup_everywhere(context, loc, xdata, Asked { hashed, known: inode, wanted }).await
+                self.lookup_everywhere(context, loc, xdata, Asked { hashed, known: inode, wanted, locked: false }).await
             }
             Err(NoDirectory::Mixed(_)) => {
                 Err(self.error(Errno::EIO, "lookup").with_detail("directory on some children only"))

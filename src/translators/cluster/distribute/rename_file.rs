@@ -221,10 +221,10 @@ impl Core {
         Ok(())
     }
 
-    /// Where the file is that has the name now, asked anew.
+    /// Where the file is that has the name now, asked anew; the name is locked.
     async fn cached_of_name(self: &Arc<Self>, context: &Context, loc: &Loc) -> FopResult<Option<usize>> {
         let fresh = Loc { inode: Inode::fresh(), ..loc.clone() };
-        match self.lookup(&as_root(context), &fresh, Dict::NULL).await {
+        match self.lookup_locked(&as_root(context), &fresh).await {
             Ok(found) if found.stat.is_dir() => Err(self.error(Errno::EISDIR, "rename")),
             Ok(_) => Ok(Some(self.cached(context, &fresh.inode).await?)),
             Err(error) if matches!(error.errno, Errno::ENOENT | Errno::ESTALE) => Ok(None),
