@@ -31,6 +31,18 @@ fn rgfs_on_two_bricks() {
     scenario(|sandbox| no_mismatch(sandbox, Client::Rgfs, &StaticCluster::start(sandbox, 2)?));
 }
 
+#[test]
+#[ignore = "long: `cargo xtask soak` runs it; two bricks stand for it in every change"]
+fn rgfs_on_three_bricks() {
+    scenario(|sandbox| no_mismatch(sandbox, Client::Rgfs, &StaticCluster::start(sandbox, 3)?));
+}
+
+#[test]
+#[ignore = "long: `cargo xtask soak` runs it; two bricks stand for it in every change"]
+fn rgfs_on_seven_bricks() {
+    scenario(|sandbox| no_mismatch(sandbox, Client::Rgfs, &StaticCluster::start(sandbox, 7)?));
+}
+
 /// With the translators that glusterd puts on top by default: buffered writes must not show in what is read.
 #[test]
 fn rgfs_on_a_volume_of_glusterd() {

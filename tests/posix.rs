@@ -80,6 +80,18 @@ fn pjdfstest_on_two_bricks() {
     scenario(|sandbox| compare(sandbox, || Ok(Box::new(StaticCluster::start(sandbox, 2)?))));
 }
 
+#[test]
+#[ignore = "long: `cargo xtask soak` runs it; two bricks stand for it in every change"]
+fn pjdfstest_on_three_bricks() {
+    scenario(|sandbox| compare(sandbox, || Ok(Box::new(StaticCluster::start(sandbox, 3)?))));
+}
+
+#[test]
+#[ignore = "long: `cargo xtask soak` runs it; two bricks stand for it in every change"]
+fn pjdfstest_on_seven_bricks() {
+    scenario(|sandbox| compare(sandbox, || Ok(Box::new(StaticCluster::start(sandbox, 7)?))));
+}
+
 /// With the translators that glusterd puts on top by default, write-behind among them. The short name keeps the bricks' paths as short as
 /// the mount's: of a path that fits the limit of the mount but not that of the brick, the brick says ESTALE.
 #[test]

@@ -40,6 +40,7 @@ pub mod cluster;
 pub mod content;
 pub mod heal_info;
 pub mod load;
+pub mod positions;
 pub mod process;
 pub mod proxy;
 pub mod replicated;
