@@ -18,6 +18,7 @@ use rgfs_protocol::{Dict, FileType, Gfid, Value};
 use super::core::{Core, DirectoryState, as_root};
 use super::directory_view::{share_of, volume_commit_hash};
 use super::keys;
+use super::layout::COMMIT_INVALID;
 use crate::{Context, Inode, Loc};
 
 /// For so long a layout counts as just read.
@@ -41,6 +42,22 @@ impl ReadAt {
         let mut read = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *read = asked.max(*read);
     }
+}
+
+/// For so long after the start of a rebalance the hashes of directories promise nothing.
+const SETTLING: u64 = 7 * 86_400;
+/// Clocks of servers and clients differ by no more than this.
+const SKEW: u64 = 86_400;
+
+/// Whether the rebalance that gave the volume this commit hash may be at work still. Rebalance settles a directory's hash when it
+/// has listed the files to be moved, not when they are moved (`gf_defrag_fix_layout`): until then they are neither at home,
+/// nor is a linkto of them there. The hash tells when it began: glusterd takes seconds since 1970, times eight, plus flags.
+///
+/// `now` is in seconds since 1970.
+pub(super) fn may_be_settling(commit_hash: u32, now: u64) -> bool {
+    const WRAP: u64 = 1 << 29;
+    let age = (now % WRAP + WRAP + SKEW - u64::from(commit_hash >> 3)) % WRAP;
+    commit_hash > COMMIT_INVALID && age < SETTLING + SKEW
 }
 
 impl Core {
@@ -116,5 +133,26 @@ impl Core {
         {
             tracing::warn!(%error, "a new name is without its linkto");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_tells_when_rebalance_began() {
+        // Of a rebalance that glusterd started at that second.
+        let (hash, start) = (1_478_169_530, 1_795_383_927);
+        for (now, expected) in [
+            (start, true),
+            (start + SETTLING - 1, true),
+            (start + SETTLING + 1, false),
+            (start - SKEW + 2, true),
+            (start - SKEW - 2, false),
+        ] {
+            assert_eq!(may_be_settling(hash, now), expected, "{now}");
+        }
+        assert!(!may_be_settling(0, 3) && !may_be_settling(COMMIT_INVALID, 3), "no time");
     }
 }

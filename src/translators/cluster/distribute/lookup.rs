@@ -7,12 +7,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rgfs_protocol::{Dict, Errno, FileType, Gfid, Value};
 
 use super::core::{Core, DirectoryState, as_root, to_the_end};
 use super::directory_view::{self, DirectoryView, NoDirectory};
 use super::everywhere::{self, Found, Verdict};
+use super::freshness::may_be_settling;
 use super::heal_plan::{self, Decision};
 use super::options::LookupUnhashed;
 use super::{keys, linkto};
@@ -186,7 +188,9 @@ impl Core {
     /// Whether a name that its hashed subvolume does not have may be on another one (`dht_should_lookup_everywhere`).
     fn may_be_elsewhere(&self, parent: &DirectoryState) -> bool {
         if self.options.lookup_optimize {
-            return parent.layout.commit_hash() != self.commit_hash.load(Ordering::Relaxed);
+            let volume = self.commit_hash.load(Ordering::Relaxed);
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            return parent.layout.commit_hash() != volume || may_be_settling(volume, now);
         }
         self.options.lookup_unhashed == LookupUnhashed::Always
     }
