@@ -16,7 +16,7 @@ use crate::translators::cluster::join_all;
 use crate::{Context, FopError, FopResult, Inode, Loc};
 
 /// How often a rename goes after a file that moves.
-const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 5;
 
 impl Core {
     pub(super) async fn rename(
@@ -110,7 +110,7 @@ impl Core {
         }
     }
 
-    /// `None` when a name has another home than was known: it must be done again.
+    /// `None` when a name has another home, or the file to be replaced another place, than was known: it must be done again.
     async fn rename_file(self: &Arc<Self>, context: &Context, old: &Loc, new: &Loc) -> FopResult<Option<RenameReply>> {
         let old_cached = self.cached(context, &old.inode).await?;
         let replaced = match new.gfid().is_null() {
@@ -144,7 +144,17 @@ impl Core {
             transaction.give_back().await;
             return Err(self.error(Errno::ENOENT, "rename").with_detail("the file moved or was replaced; try again"));
         }
-        let new_cached = self.cached_of_name(context, new).await?;
+        let there = self.cached_of_name(context, new).await?;
+        let new_cached = there.as_ref().map(|(cached, _)| *cached);
+        if let Some((cached, inode)) = there
+            && inode.gfid() == new.gfid()
+            && replaced != Some(cached)
+        {
+            // It has moved, and is locked where it was: rebalance could move it again at any time.
+            transaction.give_back().await;
+            self.remember_file(&new.inode, cached);
+            return Ok(None);
+        }
 
         let places = Places { old_hashed, old_cached, new_hashed, new_cached };
         let plan = rename_plan::plan(places);
@@ -222,11 +232,14 @@ impl Core {
     }
 
     /// Where the file is that has the name now, asked anew; the name is locked.
-    async fn cached_of_name(self: &Arc<Self>, context: &Context, loc: &Loc) -> FopResult<Option<usize>> {
+    async fn cached_of_name(self: &Arc<Self>, context: &Context, loc: &Loc) -> FopResult<Option<(usize, Arc<Inode>)>> {
         let fresh = Loc { inode: Inode::fresh(), ..loc.clone() };
         match self.lookup_locked(&as_root(context), &fresh).await {
             Ok(found) if found.stat.is_dir() => Err(self.error(Errno::EISDIR, "rename")),
-            Ok(_) => Ok(Some(self.cached(context, &fresh.inode).await?)),
+            Ok(found) => {
+                let cached = self.cached(context, &fresh.inode).await?;
+                Ok(Some((cached, Inode::known(found.stat.gfid, found.stat.file_type()))))
+            }
             Err(error) if matches!(error.errno, Errno::ENOENT | Errno::ESTALE) => Ok(None),
             Err(error) => Err(error),
         }
