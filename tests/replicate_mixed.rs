@@ -35,9 +35,10 @@ const HEAL_LIMIT: Duration = Duration::from_secs(90);
 /// A worker that does nothing for this long hangs.
 const HANG_LIMIT: Duration = Duration::from_secs(30);
 
-/// The C client says ENOTCONN, on a healthy volume too, when it looks up a name at the moment that another client creates or renames it.
+/// The C client says ENOTCONN, on a healthy volume too, when it looks up a name at the moment that another client creates or renames it;
+/// and EBADFD, when it lists a directory through a brick that was away when the directory was opened.
 fn excused(client: Client, error: &Error) -> bool {
-    client == Client::C && error.raw_os_error() == Some(Errno::NOTCONN.raw_os_error())
+    client == Client::C && matches!(Errno::from_io_error(error), Some(Errno::NOTCONN | Errno::BADFD))
 }
 
 /// What all workers share.
