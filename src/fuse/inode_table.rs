@@ -230,6 +230,18 @@ impl InodeTable {
         self.find(gfid).map_or_else(|| self.preferred(gfid), |node| node.nodeid)
     }
 
+    /// A number that no inode has and nobody was given before.
+    pub fn number_of_nothing(&self) -> u64 {
+        use std::sync::atomic::AtomicU64;
+        static LAST: AtomicU64 = AtomicU64::new(u64::MAX);
+        loop {
+            let number = LAST.fetch_sub(1, Ordering::Relaxed);
+            if self.get(number).is_none() {
+                return number;
+            }
+        }
+    }
+
     /// The kernel is about to be told of the inode that `stat` describes: the node of that gfid, or a new one around
     /// `fresh`. Counts one lookup. `stat` was `seen` then and must not be absent.
     pub fn link(&self, fresh: &Arc<Inode>, stat: &Iatt, seen: Instant) -> Arc<Node> {

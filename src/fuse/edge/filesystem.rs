@@ -418,8 +418,8 @@ impl fuser::Filesystem for Adapter {
                         let ttl = entry.entry_ttl.min(entry.attribute_ttl);
                         (convert::attributes(&entry.attributes), ttl, entry.generation)
                     }
-                    // `.` and `..`, of which the kernel takes the number and the type alone.
-                    None => (dots(found.ino), Duration::ZERO, 0),
+                    // `.` and `..`, and names that could not be looked up: the kernel takes the number and the type alone.
+                    None => (numbered(found.ino, found.kind), Duration::ZERO, 0),
                 };
                 !reply.add(INodeNo(found.ino), found.offset, name, &ttl, &attributes, Generation(generation))
             });
@@ -633,7 +633,7 @@ impl fuser::Filesystem for Adapter {
 }
 
 /// Attributes of `.` and `..` in a listing.
-fn dots(ino: u64) -> FileAttr {
-    let stat = rgfs_protocol::Iatt { mode: FileType::Directory.to_mode(), ..rgfs_protocol::Iatt::default() };
+fn numbered(ino: u64, kind: FileType) -> FileAttr {
+    let stat = rgfs_protocol::Iatt { mode: kind.to_mode(), ..rgfs_protocol::Iatt::default() };
     convert::attributes(&crate::fuse::attributes::Attributes::new(&stat, ino))
 }

@@ -178,7 +178,8 @@ impl FileSystem {
                         self.table.forget(node.nodeid, 1);
                     }
                     Err(error) if is_gone(&error) => vanished.push(*at),
-                    Err(error) => return Err(error),
+                    // One broken name does not hide the others; it is shown, and whoever looks at it gets the error.
+                    Err(error) => tracing::warn!(%error, "an entry is listed that cannot be looked up"),
                 }
             }
         }
@@ -220,7 +221,10 @@ impl FileSystem {
         if is_dots(&name) {
             (ino, kind) = (self.number_of_dots(directory, &name, found), FileType::Directory);
         } else if found.stat.is_absent() {
-            // Only plain listings get here.
+            if plus {
+                // The kernel wants a node here. It asks for the name before it uses this one.
+                ino = self.table.number_of_nothing();
+            }
         } else if plus {
             let fresh = found.inode.clone().unwrap_or_else(Inode::fresh);
             let node = self.table.link_silently(&fresh, &found.stat);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -134,7 +135,7 @@ pub struct GlusterdVolume {
     sandbox: Sandbox,
     name: String,
     bricks: Vec<PathBuf>,
-    _glusterd: Daemon,
+    _glusterd: Arc<Daemon>,
 }
 
 impl GlusterdVolume {
@@ -154,6 +155,22 @@ impl GlusterdVolume {
             Command::new("gluster").arg("pool").arg("list").output().is_ok_and(|output| output.status.success())
         })?;
 
+        Self::create(sandbox, place, Arc::new(glusterd), name, bricks, arguments)
+    }
+
+    /// Creates and starts another volume of the same glusterd.
+    pub fn beside(&self, name: &str, bricks: usize, arguments: &[&str]) -> Result<Self> {
+        Self::create(&self.sandbox, self.sandbox.directory(), self._glusterd.clone(), name, bricks, arguments)
+    }
+
+    fn create(
+        sandbox: &Sandbox,
+        place: &Path,
+        glusterd: Arc<Daemon>,
+        name: &str,
+        bricks: usize,
+        arguments: &[&str],
+    ) -> Result<Self> {
         let mut directories = Vec::new();
         let mut create = Command::new("gluster");
         create.args(["--mode=script", "volume", "create", name]).args(arguments);
@@ -205,6 +222,13 @@ impl GlusterdVolume {
         self.wait_for_bricks()
     }
 
+    /// Stops the volume: no brick runs, and none remembers anything when [`restart_bricks`](Self::restart_bricks) has started them.
+    pub fn stop(&self) -> Result<()> {
+        let bricks = self.brick_ids()?;
+        self.gluster(&["stop", &self.name])?;
+        bricks.into_iter().try_for_each(|id| wait_for_death(id, "brick"))
+    }
+
     /// Runs `gluster volume ARGUMENTS`.
     pub fn gluster(&self, arguments: &[&str]) -> Result<String> {
         run(Command::new("gluster").args(["--mode=script", "volume"]).args(arguments))
@@ -229,6 +253,18 @@ impl GlusterdVolume {
     }
 }
 
+/// Waits for the end of a daemon that glusterd started.
+fn wait_for_death(id: u32, what: &str) -> Result<()> {
+    let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
+    wait::until(&format!("the {what} is dead"), Duration::from_secs(10), || {
+        // An orphan of the first process of its namespace, which is this one: nobody else reaps it, and glusterd takes a process
+        // that is not reaped for a running one.
+        let _ = waitpid(pid, WaitOptions::NOHANG);
+        !Path::new(&format!("/proc/{id}")).exists()
+    })?;
+    Ok(())
+}
+
 impl Mountable for GlusterdVolume {
     fn sandbox(&self) -> &Sandbox {
         &self.sandbox
@@ -245,12 +281,5 @@ impl Mountable for GlusterdVolume {
 
 fn kill_daemon(id: u32, name: &str) -> Result<()> {
     signal_process(id, Signal::KILL).with_context(|| format!("killing the {name}"))?;
-    let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
-    wait::until(&format!("the {name} is dead"), Duration::from_secs(10), || {
-        // An orphan of the first process of its namespace, which is this one: nobody else reaps it, and glusterd takes a process
-        // that is not reaped for a running one.
-        let _ = waitpid(pid, WaitOptions::NOHANG);
-        !Path::new(&format!("/proc/{id}")).exists()
-    })?;
-    Ok(())
+    wait_for_death(id, name)
 }

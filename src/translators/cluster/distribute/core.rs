@@ -69,6 +69,8 @@ pub(super) struct Core {
     pub(super) key: ContextKey,
     /// For so long a layout counts as just read.
     pub(super) trust: Duration,
+    /// On directories in which a listing showed a name off its home.
+    off_home: ContextKey,
     /// One per child, so that remembering a file allocates nothing.
     file_states: Vec<Arc<FileState>>,
     usage: Mutex<KnownUsage>,
@@ -94,6 +96,7 @@ impl Core {
             commit_hash_read: ReadAt::now(),
             key: ContextKey::unique(),
             trust,
+            off_home: ContextKey::unique(),
             file_states: (0..children.len()).map(|cached| Arc::new(FileState { cached, moving_to: None })).collect(),
             usage: Mutex::new(KnownUsage { asked: None, of: vec![None; children.len()] }),
             children,
@@ -145,6 +148,16 @@ impl Core {
     /// Remembers where a file is being moved to, until the next lookup.
     pub(super) fn remember_moving(&self, inode: &Inode, cached: usize, to: usize) {
         inode.contexts.set(self.key, Arc::new(FileState { cached, moving_to: Some(to) }));
+    }
+
+    /// Notes that a directory has names off their homes.
+    pub(super) fn remember_off_home(&self, directory: &Inode) {
+        directory.contexts.set(self.off_home, Arc::new(()));
+    }
+
+    /// True when a listing showed a name of the directory off its home.
+    pub(super) fn has_names_off_home(&self, directory: &Inode) -> bool {
+        directory.contexts.get::<()>(self.off_home).is_some()
     }
 
     pub(super) fn remember_directory(&self, inode: &Inode, state: DirectoryState) -> Arc<DirectoryState> {

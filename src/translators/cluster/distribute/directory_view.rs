@@ -122,6 +122,20 @@ pub fn aggregate(replies: Vec<FopResult<LookupReply>>, known: Option<Gfid>) -> R
     }
 }
 
+/// The gfid that most of the answers give a directory; on a tie `first`, or else the one that was answered first. Directories of one name
+/// with several gfids are damage: what most subvolumes have is most likely the directory that its users know.
+pub fn prevailing(replies: &[FopResult<LookupReply>], first: Option<Gfid>) -> Option<Gfid> {
+    let gfids = || replies.iter().flatten().filter(|reply| reply.stat.is_dir()).map(|reply| reply.stat.gfid);
+    let votes = |gfid: Gfid| gfids().filter(|other| *other == gfid).count();
+    let mut best = first.or_else(|| gfids().next())?;
+    for gfid in gfids() {
+        if votes(gfid) > votes(best) {
+            best = gfid;
+        }
+    }
+    Some(best)
+}
+
 /// Whose attributes count: those of the MDS; of the root, which has none, the ones changed last on a subvolume with a
 /// layout (a new brick's root is newer, but nobody chose its owner); else the first ones, with a layout if possible.
 #[derive(Default)]
@@ -230,6 +244,22 @@ mod tests {
         assert_eq!((view.gfids_differ, view.mds, view.reply.stat.uid), (true, None, 3));
         let none = aggregate(vec![Ok(other), failed(Errno::ENOENT)], Some(Gfid::ROOT));
         assert!(matches!(none, Err(NoDirectory::Failed(error)) if error.errno == Errno::ESTALE));
+    }
+
+    #[test]
+    fn most_subvolumes_tell_the_gfid() {
+        let of = |byte: u8| {
+            let mut reply = found(0, &[]).unwrap();
+            reply.stat.gfid = Gfid([byte; 16]);
+            Ok(reply)
+        };
+        let told = |replies: &[FopResult<LookupReply>], first: Option<u8>| {
+            prevailing(replies, first.map(|byte| Gfid([byte; 16]))).map(|gfid| gfid.0[0])
+        };
+        assert_eq!(told(&[of(1), of(2), of(2)], Some(1)), Some(2));
+        assert_eq!(told(&[of(1), of(2), failed(Errno::ENOENT)], Some(2)), Some(2), "a tie");
+        assert_eq!(told(&[of(1), of(2)], None), Some(1));
+        assert_eq!(told(&[failed(Errno::ENOENT)], None), None);
     }
 
     #[test]

@@ -208,6 +208,15 @@ impl Core {
         self.child(mds).setxattr(context, &Loc::inode(inode.clone()), marker, 0, internal).await.map(|_| ())
     }
 
+    /// The path of a directory from the root of the volume, as a subvolume that has it tells; empty when it does not.
+    pub(super) async fn path_of(&self, context: &Context, inode: &Arc<Inode>, at: usize) -> FopResult<Bytes> {
+        let loc = Loc::inode(inode.clone());
+        let reply = self.child(at).getxattr(context, &loc, Some(keys::ANCESTRY_PATH), Dict::NULL).await?;
+        let mut path = reply.dict.bytes(keys::ANCESTRY_PATH).unwrap_or_default();
+        path.truncate(path.iter().position(|byte| *byte == 0).unwrap_or(path.len()));
+        Ok(path)
+    }
+
     /// Heals a directory that was found by gfid and is missing somewhere: asks a subvolume that has it for its path, and
     /// looks that up name by name, which heals each (`dht_heal_full_path`).
     pub(super) fn heal_by_path<'a>(
@@ -218,10 +227,7 @@ impl Core {
     ) -> Pin<Box<dyn Future<Output = FopResult<()>> + Send + 'a>> {
         Box::pin(async move {
             let context = &as_root(context);
-            let loc = Loc::inode(Inode::known(gfid, FileType::Directory));
-            let reply = self.child(source).getxattr(context, &loc, Some(keys::ANCESTRY_PATH), Dict::NULL).await?;
-            let path = reply.dict.bytes(keys::ANCESTRY_PATH).unwrap_or_default();
-            let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
+            let path = self.path_of(context, &Inode::known(gfid, FileType::Directory), source).await?;
             let mut parent = Inode::known(Gfid::ROOT, FileType::Directory);
             for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).take(MAX_DEPTH) {
                 let entry = Loc::entry(parent, Bytes::copy_from_slice(name), Inode::fresh());

@@ -24,7 +24,7 @@ impl Core {
     /// the subvolumes have under the lock, not by what was seen before.
     ///
     /// # Errors
-    /// When a subvolume does not answer, or a user has set broken ranges: they stay as they are.
+    /// When a subvolume does not answer: the ranges stay as they are.
     pub(super) async fn heal_layout(self: &Arc<Self>, context: &Context, inode: &Arc<Inode>) -> FopResult<Layout> {
         let mut transaction = Transaction::new(self, context);
         transaction.whole_layout(inode).await?;
@@ -33,11 +33,9 @@ impl Core {
         if anomalies.is_unknown() {
             return Err(self.error(Errno::ENOTCONN, "read the layout again").with_detail("a child does not answer"));
         }
-        if anomalies.is_broken_ring() && seen.is_set_by_user() {
-            return Err(self.error(Errno::EPERM, "heal the layout").with_detail("a user has set it"));
-        }
         let healed = if anomalies.is_broken_ring() {
-            self.write_new_layout(context, inode, &seen, COMMIT_INVALID).await
+            let start = self.start_of(context, inode, &seen).await;
+            self.write_new_layout(context, inode, &seen, COMMIT_INVALID, start).await
         } else if anomalies.unwritten > 0 {
             self.write_layout(context, inode, &seen, &seen.filled()).await
         } else {
@@ -59,13 +57,37 @@ impl Core {
         }
     }
 
-    /// Deals out new ranges among the children that have the directory, and writes them. The caller holds the lock.
+    /// What decides who gets the first range of a directory: its path, so that ranges which were lost come back as they were,
+    /// and names need not be looked for off their homes. Its gfid when no child tells the path, or the options say so.
+    async fn start_of(&self, context: &Context, inode: &Arc<Inode>, seen: &Layout) -> u32 {
+        let there = seen.shares().iter().position(|share| !matches!(share, Share::Absent(_)));
+        self.start_by(context, inode, there.unwrap_or(0)).await
+    }
+
+    /// The same, with a child that has the directory.
+    async fn start_by(&self, context: &Context, inode: &Arc<Inode>, child: usize) -> u32 {
+        if inode.gfid().is_root() {
+            return hash::hash(b"/");
+        }
+        if !self.options.start_by_gfid {
+            match self.path_of(context, inode, child).await {
+                Ok(path) if !path.is_empty() => return self.options.names.hash(&path),
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, gfid = %inode.gfid(), "a directory's path is unknown"),
+            }
+        }
+        hash::hash(inode.gfid().to_string().as_bytes())
+    }
+
+    /// Deals out new ranges among the children that have the directory, and writes them. `start` chooses who gets the first.
+    /// The caller holds the lock.
     pub(super) async fn write_new_layout(
         &self,
         context: &Context,
         inode: &Arc<Inode>,
         seen: &Layout,
         commit_hash: u32,
+        start: u32,
     ) -> FopResult<Layout> {
         let usages = self.usages();
         let candidates: Vec<Candidate> = seen
@@ -79,12 +101,12 @@ impl Core {
                 chunks: usages.get(index).and_then(Option::as_ref).and_then(|usage| usage.chunks),
             })
             .collect();
-        // The C client hashes the path; any start is valid, and only the root's path is known here.
-        let start =
-            if inode.gfid().is_root() { hash::hash(b"/") } else { hash::hash(inode.gfid().to_string().as_bytes()) };
         let rules = Rules { spread: self.options.spread, weighted: self.options.weighted, start, commit_hash };
-        let dealt = new_layout::deal(&candidates, rules)
+        let mut dealt = new_layout::deal(&candidates, rules)
             .ok_or_else(|| self.error(Errno::EIO, "deal out a layout").with_detail("no child may get a range"))?;
+        // Ranges that a user has set are dealt anew only when they are broken; they stay the user's.
+        let kind = u32::from(seen.is_set_by_user());
+        dealt.iter_mut().for_each(|disk| disk.kind = kind);
         self.write_layout(context, inode, seen, &dealt).await
     }
 
@@ -134,9 +156,11 @@ impl Core {
     ) -> FopResult<Layout> {
         let mut transaction = Transaction::new(self, context);
         transaction.inode(hashed, keys::LAYOUT_DOMAIN, inode, LockType::Write).await?;
-        let seen = self.read_layout(context, inode).await?;
+        // The path is asked for beside the layout: it costs no round trip.
+        let (seen, start) = tokio::join!(self.read_layout(context, inode), self.start_by(context, inode, hashed));
+        let seen = seen?;
         let given = if seen.anomalies().is_broken_ring() {
-            self.write_new_layout(context, inode, &seen, commit_hash).await
+            self.write_new_layout(context, inode, &seen, commit_hash, start).await
         } else {
             Ok(seen)
         };

@@ -111,7 +111,7 @@ impl Core {
                     .await
             }
             Ok(reply) => Ok(self.found(loc, hashed, reply)),
-            Err(error) if error.errno == Errno::ENOENT => match self.may_be_elsewhere(&parent) {
+            Err(error) if error.errno == Errno::ENOENT => match self.may_be_elsewhere(&inode, &parent) {
                 true => {
                     let asked = Asked { hashed: Some(hashed), known: None, wanted, locked };
                     self.lookup_everywhere(context, loc, xdata, asked).await
@@ -186,13 +186,13 @@ impl Core {
     }
 
     /// Whether a name that its hashed subvolume does not have may be on another one (`dht_should_lookup_everywhere`).
-    fn may_be_elsewhere(&self, parent: &DirectoryState) -> bool {
+    fn may_be_elsewhere(&self, parent: &Inode, state: &DirectoryState) -> bool {
         if self.options.lookup_optimize {
             let volume = self.commit_hash.load(Ordering::Relaxed);
             let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-            return parent.layout.commit_hash() != volume || may_be_settling(volume, now);
+            return state.layout.commit_hash() != volume || may_be_settling(volume, now);
         }
-        self.options.lookup_unhashed == LookupUnhashed::Always
+        self.options.lookup_unhashed == LookupUnhashed::Always || self.has_names_off_home(parent)
     }
 
     async fn lookup_everywhere(
@@ -288,10 +288,11 @@ impl Core {
         if let Some((index, reply)) = seen {
             replies.insert(index.min(replies.len()), Ok(reply));
         }
-        match directory_view::aggregate(replies, known) {
-            Ok(view) if view.gfids_differ && inode.is_some() => {
-                Err(self.error(Errno::ESTALE, "revalidate").with_detail("children disagree about the gfid"))
-            }
+        let prevailing = directory_view::prevailing(&replies, known);
+        if inode.is_some() && prevailing != inode && prevailing.is_some() {
+            return Err(self.error(Errno::ESTALE, "revalidate").with_detail("another directory has the name now"));
+        }
+        match directory_view::aggregate(replies, prevailing.or(known)) {
             Ok(view) => self.found_directory(context, loc, view).await,
             Err(NoDirectory::Failed(error)) => Err(error),
             Err(NoDirectory::Mixed(_)) if loc.parent.is_some() => {

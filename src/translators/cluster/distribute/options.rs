@@ -39,6 +39,8 @@ pub struct Options {
     pub spread: usize,
     /// Big bricks get big ranges.
     pub weighted: bool,
+    /// `randomize-hash-range-by-gfid`: who gets the first range of a directory follows from its gfid, not its path.
+    pub start_by_gfid: bool,
     /// Directories are listed by the first subvolume alone.
     pub readdir_optimize: bool,
     /// Names of subvolumes that are leaving the volume.
@@ -69,10 +71,18 @@ impl Options {
             min_free_inodes: limit("min-free-inodes", Limit::Percent(5))?,
             spread: usize::try_from(spread).unwrap_or(0),
             weighted: options.boolean("weighted-rebalance")?.unwrap_or(true),
+            start_by_gfid: options.boolean("randomize-hash-range-by-gfid")?.unwrap_or(false),
             readdir_optimize: options.boolean("readdir-optimize")?.unwrap_or(false),
             decommissioned: options.list("decommissioned-bricks").into_iter().map(str::to_owned).collect(),
             names: NameRules::new(options.text("extra-hash-regex"), options.text("rsync-hash-regex")),
         })
+    }
+}
+
+impl Options {
+    /// True when listings tell whether names are looked for off their homes.
+    pub fn listings_tell(&self) -> bool {
+        !self.lookup_optimize && self.lookup_unhashed == LookupUnhashed::Auto
     }
 }
 

@@ -79,7 +79,7 @@ impl Core {
             let position = listing.entries.last().map(|entry| entry.entry.offset);
             // A brick that neither goes forward nor says that it is at the end is at the end.
             let end = listing.end || position.is_none_or(|position| position == cookie);
-            let shown = |entry| self.show(&directory, index, entry);
+            let shown = |entry| self.show(&fd.inode, &directory, index, entry);
             let mut entries: Vec<EntryPlus> = listing.entries.into_iter().filter_map(shown).collect();
             if end && index < last {
                 // The next call need not ask this subvolume once more.
@@ -110,7 +110,7 @@ impl Core {
     }
 
     /// An entry of subvolume `at` as users see it; `None` when it is not for them.
-    fn show(&self, directory: &DirectoryState, at: usize, mut entry: EntryPlus) -> Option<EntryPlus> {
+    fn show(&self, inode: &Inode, directory: &DirectoryState, at: usize, mut entry: EntryPlus) -> Option<EntryPlus> {
         if linkto::is_linkto(&entry.stat, &entry.xdata) {
             return None;
         }
@@ -129,6 +129,9 @@ impl Core {
             }
             entry.inode = None;
         } else if !entry.stat.is_absent() {
+            if self.options.listings_tell() && self.hashed(directory, &entry.entry.name) != Some(at) {
+                self.remember_off_home(inode);
+            }
             let inode = entry.inode.get_or_insert_with(Inode::fresh);
             self.remember_file(inode, at);
             if entry.xdata.contains(keys::LINKTO) {

@@ -288,7 +288,12 @@ impl Names<'_> {
         let Places { old_hashed, old_cached, new_hashed, .. } = places;
         if make_linkto {
             let force = Dict::empty().with(keys::FORCE_REPLACE, Value::str("yes"));
-            core.make_linkto(self.context, self.old, self.old.gfid(), new_hashed, old_cached, force).await?;
+            let made = core.make_linkto(self.context, self.old, self.old.gfid(), new_hashed, old_cached, force).await?;
+            // What has the old name there would be renamed instead of a linkto: a directory, or another file.
+            if made.is_some_and(|there| !linkto::is_linkto(&there.stat, &there.xdata)) {
+                let error = core.error(Errno::ESTALE, "rename");
+                return Err(error.with_detail("something else has the old name on the home of the new one"));
+            }
         }
         let mut xdata = self.internal(false);
         xdata.set(keys::FORCE_REPLACE.as_bytes(), Value::str("yes"));
