@@ -59,7 +59,7 @@ impl Core {
 
     /// What decides who gets the first range of a directory: its path, so that ranges which were lost come back as they were,
     /// and names need not be looked for off their homes. Its gfid when no child tells the path, or the options say so.
-    async fn start_of(&self, context: &Context, inode: &Arc<Inode>, seen: &Layout) -> u32 {
+    pub(super) async fn start_of(&self, context: &Context, inode: &Arc<Inode>, seen: &Layout) -> u32 {
         let there = seen.shares().iter().position(|share| !matches!(share, Share::Absent(_)));
         self.start_by(context, inode, there.unwrap_or(0)).await
     }
@@ -89,9 +89,37 @@ impl Core {
         commit_hash: u32,
         start: u32,
     ) -> FopResult<Layout> {
+        let candidates = self.candidates(seen);
+        let rules = Rules { spread: self.options.spread, weighted: self.options.weighted, start, commit_hash };
+        let dealt = self.deal(seen, &candidates, rules)?;
+        self.write_layout(context, inode, seen, &dealt).await
+    }
+
+    /// Deals out new ranges so that each child keeps as much of its old one as can be, and writes them (`dht_fix_layout_of_directory`).
+    /// `spread` children get one; 0 for all. The caller holds the lock.
+    pub(super) async fn write_fixed_layout(
+        &self,
+        context: &Context,
+        inode: &Arc<Inode>,
+        seen: &Layout,
+        start: u32,
+        spread: usize,
+    ) -> FopResult<Layout> {
+        // Also to those whose space is low: their files would move away otherwise.
+        let mut candidates = self.candidates(seen);
+        candidates.iter_mut().for_each(|candidate| candidate.filled = false);
+        let rules = Rules { spread, weighted: self.options.weighted, start, commit_hash: seen.commit_hash() };
+        let mut dealt = self.deal(seen, &candidates, rules)?;
+        let alike = candidates.windows(2).all(|pair| matches!(pair, [a, b] if a.chunks == b.chunks));
+        if alike || !rules.weighted {
+            new_layout::keep_ranges(&mut dealt, seen, &self.by_name);
+        }
+        self.write_layout(context, inode, seen, &dealt).await
+    }
+
+    fn candidates(&self, seen: &Layout) -> Vec<Candidate> {
         let usages = self.usages();
-        let candidates: Vec<Candidate> = seen
-            .shares()
+        seen.shares()
             .iter()
             .enumerate()
             .map(|(index, share)| Candidate {
@@ -100,14 +128,16 @@ impl Core {
                 filled: self.is_filled(index),
                 chunks: usages.get(index).and_then(Option::as_ref).and_then(|usage| usage.chunks),
             })
-            .collect();
-        let rules = Rules { spread: self.options.spread, weighted: self.options.weighted, start, commit_hash };
-        let mut dealt = new_layout::deal(&candidates, rules)
+            .collect()
+    }
+
+    fn deal(&self, seen: &Layout, candidates: &[Candidate], rules: Rules) -> FopResult<Vec<DiskLayout>> {
+        let mut dealt = new_layout::deal(candidates, rules)
             .ok_or_else(|| self.error(Errno::EIO, "deal out a layout").with_detail("no child may get a range"))?;
         // Ranges that a user has set are dealt anew only when they are broken; they stay the user's.
         let kind = u32::from(seen.is_set_by_user());
         dealt.iter_mut().for_each(|disk| disk.kind = kind);
-        self.write_layout(context, inode, seen, &dealt).await
+        Ok(dealt)
     }
 
     /// Writes the given ranges to all children that have the directory, except where they are already.

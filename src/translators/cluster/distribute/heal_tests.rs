@@ -174,6 +174,51 @@ fn a_directory_made_while_a_brick_was_down_stays_off_it() {
 }
 
 #[test]
+fn fix_layout_deals_ranges_to_all() {
+    let cluster = Cluster::new(3);
+    let directory = cluster.mkdir(&cluster.root, "d").0.unwrap();
+    let fix = |key: &'static str, value: &'static str| {
+        let loc = Loc::inode(directory.clone());
+        let command = Dict::empty().with(key, Value::str(value));
+        cluster.run(|context, top| async move { top.setxattr(&context, &loc, command, 0, Dict::NULL).await }).0
+    };
+    let before = layouts(&cluster, "/d");
+    fix("distribute.fix.layout", "yes").unwrap();
+    assert_eq!(layouts(&cluster, "/d"), before, "nothing to do");
+    // As if brick 1 had just been added.
+    let whole = DiskLayout { commit_hash: 0, kind: 0, start: 0, stop: u32::MAX };
+    let half = |start, stop| DiskLayout { start, stop, ..whole };
+    let old = [half(0, 0x7fff_fffe), DiskLayout::default(), half(0x7fff_ffff, u32::MAX)];
+    for (brick, range) in old.iter().enumerate() {
+        cluster.bricks[brick].put_xattr("/d", keys::LAYOUT, Some(&range.encode()));
+    }
+    cluster.bricks[2].set_down(true);
+    assert_eq!(errno(fix("distribute.fix.layout", "yes")), Errno::ENOTCONN);
+    assert_eq!(layouts(&cluster, "/d"), old);
+    cluster.bricks[2].set_down(false);
+    fix("distribute.fix.layout", "yes").unwrap();
+    assert!(is_whole(&cluster, "/d") && layouts(&cluster, "/d").iter().all(|range| !range.is_empty()));
+    assert_eq!((cluster.disk(0, "/d").start, cluster.disk(2, "/d").stop), (0, u32::MAX), "both keep what they can");
+    assert_eq!(errno(fix("distribute.directory-spread-count", "4")), Errno::EOPNOTSUPP);
+    fix("distribute.directory-spread-count", "1").unwrap();
+    assert!(is_whole(&cluster, "/d"));
+    assert_eq!(layouts(&cluster, "/d").iter().filter(|range| range.is_empty()).count(), 2);
+    // What a user has set stays.
+    cluster.bricks[0].put_xattr("/d", keys::LAYOUT, Some(&DiskLayout { kind: 1, ..whole }.encode()));
+    for brick in [1, 2] {
+        cluster.bricks[brick].put_xattr(
+            "/d",
+            keys::LAYOUT,
+            Some(&DiskLayout { kind: 1, ..DiskLayout::default() }.encode()),
+        );
+    }
+    let set = layouts(&cluster, "/d");
+    fix("distribute.fix.layout", "yes").unwrap();
+    assert_eq!(layouts(&cluster, "/d"), set);
+    assert!(cluster.bricks.iter().all(|brick| brick.held_locks() == 0));
+}
+
+#[test]
 fn broken_rings_are_dealt_out_anew_and_whole_ones_kept() {
     let (cluster, _) = with_directory(2);
     cluster.bricks[1].put_xattr("/d", keys::LAYOUT, None);

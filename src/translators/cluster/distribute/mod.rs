@@ -18,6 +18,7 @@ mod create;
 mod directory_fops;
 pub mod directory_view;
 pub mod everywhere;
+mod fix_layout;
 mod follow;
 mod freshness;
 pub mod hash;
@@ -378,6 +379,9 @@ impl Translator for Distribute {
     }
 
     async fn setxattr(&self, context: &Context, loc: &Loc, dict: Dict, flags: u32, xdata: Dict) -> FopResult<Dict> {
+        if let Some(done) = self.core.command(context, &loc.inode, &dict).await {
+            return done;
+        }
         for (name, _) in dict.iter() {
             self.core.check_change(name)?;
         }
@@ -413,6 +417,9 @@ impl Translator for Distribute {
     }
 
     async fn fsetxattr(&self, context: &Context, fd: &Arc<Fd>, dict: Dict, flags: u32, xdata: Dict) -> FopResult<Dict> {
+        if let Some(done) = self.core.command(context, &fd.inode, &dict).await {
+            return done;
+        }
         for (name, _) in dict.iter() {
             self.core.check_change(name)?;
         }

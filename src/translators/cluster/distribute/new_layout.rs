@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::layout::DiskLayout;
+use super::layout::{DiskLayout, Layout};
 
 /// What is known of a subvolume when ranges are dealt out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,9 +80,37 @@ pub fn deal(candidates: &[Candidate], rules: Rules) -> Option<Vec<DiskLayout>> {
     Some(shares)
 }
 
+/// Gives the dealt ranges to other subvolumes where these keep more of what they have in `old`, so that fewer names get another
+/// home (`dht_selfheal_layout_maximize_overlap`). `order` is that of the subvolumes' names.
+pub fn keep_ranges(dealt: &mut [DiskLayout], old: &Layout, order: &[usize]) {
+    let kept = |old_of: usize, range: Option<&DiskLayout>| -> u64 {
+        let (Some(old), Some(new)) = (old.disk(old_of), range) else { return 0 };
+        if old.is_empty() || new.is_empty() {
+            return 0;
+        }
+        let (first, last) = (old.start.max(new.start), old.stop.min(new.stop));
+        u64::from(last).saturating_add(1).saturating_sub(u64::from(first))
+    };
+    for (place, &one) in order.iter().enumerate() {
+        let gain = |other: usize| {
+            let now = kept(one, dealt.get(one)) + kept(other, dealt.get(other));
+            (kept(one, dealt.get(other)) + kept(other, dealt.get(one))).saturating_sub(now)
+        };
+        let mut best = (0, one);
+        for &other in order.iter().skip(place + 1) {
+            if gain(other) > best.0 {
+                best = (gain(other), other);
+            }
+        }
+        if best.0 > 0 && one < dealt.len() && best.1 < dealt.len() {
+            dealt.swap(one, best.1);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::layout::{Anomalies, Layout, Share};
+    use super::super::layout::{Anomalies, Share};
     use super::*;
     use proptest::prelude::*;
 
@@ -154,6 +182,21 @@ mod tests {
         assert_eq!(chunks(3, 4 << 20), Some(3), "blocks above a chunk count as one");
         assert_eq!(chunks(0, 4096), None);
         assert_eq!(chunks(5, 0), Some(1), "a brick that says nonsense");
+    }
+
+    #[test]
+    fn ranges_stay_where_they_were() {
+        // The ring of two, dealt to three in the worst order.
+        let range = |start, stop| DiskLayout { start, stop, ..DiskLayout::default() };
+        let (low, high) = (range(0, 0x7fff_fffe), range(0x7fff_ffff, u32::MAX));
+        let old = Layout::new([Share::Written(low), Share::Written(high), Share::Unwritten]);
+        let thirds = [range(0, 0x5555_5554), range(0x5555_5555, 0xaaaa_aaa9), range(0xaaaa_aaaa, u32::MAX)];
+        let mut dealt = [thirds[2], thirds[0], thirds[1]];
+        keep_ranges(&mut dealt, &old, &[0, 1, 2]);
+        assert_eq!(dealt, [thirds[0], thirds[2], thirds[1]]);
+        let kept = dealt;
+        keep_ranges(&mut dealt, &Layout::new(kept.map(Share::Written)), &[0, 1, 2]);
+        assert_eq!(dealt, kept);
     }
 
     proptest! {

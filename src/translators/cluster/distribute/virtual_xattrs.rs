@@ -59,7 +59,8 @@ pub(super) fn hide(dict: &mut Dict, pid: i32) {
     dict.retain(|name, _| !hidden(name));
 }
 
-/// True for set requests that make a C client act (fix-layout, migrate): they must not be stored on the bricks.
+/// True for set requests that make a client act: they must not be stored on the bricks. Those that [`fix_layout`](super::fix_layout)
+/// knows never get here; the others are for the C client.
 pub(super) fn is_command(name: &[u8]) -> bool {
     const COMMANDS: [&str; 5] = [
         "distribute.fix.layout",
