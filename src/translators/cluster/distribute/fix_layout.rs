@@ -82,7 +82,7 @@ impl Core {
             let start = self.start_of(context, inode, &seen).await;
             let layout = self.write_fixed_layout(context, inode, &seen, start, spread).await?;
             let anomalies = layout.anomalies();
-            self.remember_directory(inode, DirectoryState { layout, mds: known.mds });
+            self.remember_directory(inode, DirectoryState::new(layout, known.mds));
             if anomalies.is_unknown() || anomalies.is_broken_ring() {
                 return Err(self.unfixed("a child did not take its range"));
             }

@@ -60,23 +60,46 @@ impl Core {
     /// What decides who gets the first range of a directory: its path, so that ranges which were lost come back as they were,
     /// and names need not be looked for off their homes. Its gfid when no child tells the path, or the options say so.
     pub(super) async fn start_of(&self, context: &Context, inode: &Arc<Inode>, seen: &Layout) -> u32 {
-        let there = seen.shares().iter().position(|share| !matches!(share, Share::Absent(_)));
-        self.start_by(context, inode, there.unwrap_or(0)).await
-    }
-
-    /// The same, with a child that has the directory.
-    async fn start_by(&self, context: &Context, inode: &Arc<Inode>, child: usize) -> u32 {
         if inode.gfid().is_root() {
             return hash::hash(b"/");
         }
-        if !self.options.start_by_gfid {
-            match self.path_of(context, inode, child).await {
-                Ok(path) if !path.is_empty() => return self.options.names.hash(&path),
-                Ok(_) => {}
-                Err(error) => tracing::debug!(%error, gfid = %inode.gfid(), "a directory's path is unknown"),
+        let there = seen.shares().iter().position(|share| !matches!(share, Share::Absent(_)));
+        self.start_by(self.path_unless_random(context, inode, there.unwrap_or(0)).await, inode)
+    }
+
+    /// The same for a directory that was just made. Its parent is asked for its path: a child knows that one already.
+    async fn start_of_new(&self, context: &Context, place: &Loc, inode: &Arc<Inode>, child: usize) -> u32 {
+        let mut path = match &place.parent {
+            Some(parent) if parent.gfid().is_root() => Some(Vec::new()),
+            Some(parent) => self.path_unless_random(context, parent, child).await,
+            None => None,
+        };
+        if let Some(path) = &mut path {
+            path.push(b'/');
+            path.extend_from_slice(&place.name);
+        }
+        self.start_by(path, inode)
+    }
+
+    async fn path_unless_random(&self, context: &Context, inode: &Arc<Inode>, child: usize) -> Option<Vec<u8>> {
+        if self.options.start_by_gfid {
+            return None;
+        }
+        match self.path_of(context, inode, child).await {
+            Ok(path) if !path.is_empty() => Some(path.to_vec()),
+            Ok(_) => None,
+            Err(error) => {
+                tracing::debug!(%error, gfid = %inode.gfid(), "a directory's path is unknown");
+                None
             }
         }
-        hash::hash(inode.gfid().to_string().as_bytes())
+    }
+
+    fn start_by(&self, path: Option<Vec<u8>>, inode: &Inode) -> u32 {
+        match path.filter(|_| !self.options.start_by_gfid) {
+            Some(path) => self.options.names.hash(&path),
+            None => hash::hash(inode.gfid().to_string().as_bytes()),
+        }
     }
 
     /// Deals out new ranges among the children that have the directory, and writes them. `start` chooses who gets the first.
@@ -180,6 +203,7 @@ impl Core {
     pub(super) async fn give_layout(
         self: &Arc<Self>,
         context: &Context,
+        place: &Loc,
         inode: &Arc<Inode>,
         hashed: usize,
         commit_hash: u32,
@@ -187,7 +211,8 @@ impl Core {
         let mut transaction = Transaction::new(self, context);
         transaction.inode(hashed, keys::LAYOUT_DOMAIN, inode, LockType::Write).await?;
         // The path is asked for beside the layout: it costs no round trip.
-        let (seen, start) = tokio::join!(self.read_layout(context, inode), self.start_by(context, inode, hashed));
+        let (seen, start) =
+            tokio::join!(self.read_layout(context, inode), self.start_of_new(context, place, inode, hashed));
         let seen = seen?;
         let given = if seen.anomalies().is_broken_ring() {
             self.write_new_layout(context, inode, &seen, commit_hash, start).await

@@ -86,7 +86,7 @@ impl Core {
             false => COMMIT_INVALID,
         };
         let inode = Inode::known(gfid, FileType::Directory);
-        let layout = self.give_layout(&as_root(context), &inode, hashed, commit_hash).await?;
+        let layout = self.give_layout(&as_root(context), loc, &inode, hashed, commit_hash).await?;
         self.remember_directory(&loc.inode, DirectoryState::new(layout, Some(hashed)));
         merge::normalise_directory(&mut reply.stat);
         tidy(&mut reply);
