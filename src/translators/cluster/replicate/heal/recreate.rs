@@ -11,6 +11,7 @@ use super::super::core::Core;
 use super::super::new_entry::accusation;
 use super::super::target::Target;
 use crate::reply::LookupReply;
+use crate::translators::cluster::distribute::{keys, linkto};
 use crate::{Context, FopError, FopResult, Inode, Loc};
 
 /// A name as all children know it, looked up under the lock of its directory.
@@ -149,7 +150,16 @@ impl Core {
             }
             _ => {
                 // Where the gfid is known already, the brick makes a hard link.
-                let xdata = xdata.with("glusterfs-internal-fop", Value::Int(1));
+                let mut xdata = xdata.with("glusterfs-internal-fop", Value::Int(1));
+                if !known && linkto::has_linkto_mode(stat) {
+                    // Without it, until its xattrs are healed, distribute would take it for a file.
+                    let link = Loc::inode(inode);
+                    match self.child(source).getxattr(context, &link, Some(keys::LINKTO), Dict::NULL).await {
+                        Ok(reply) => reply.dict.iter().for_each(|(key, value)| xdata.set(key.clone(), value.clone())),
+                        Err(error) if error.errno == Errno::ENODATA => {}
+                        Err(error) => return Err(error),
+                    }
+                }
                 brick.mknod(context, &loc, stat.mode, device(stat.rdev), 0, xdata).await?;
             }
         }
