@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rgfs_protocol::types::LockOwner;
 use rgfs_protocol::{Dict, Errno, Gfid, Value};
@@ -15,6 +15,7 @@ use super::keys;
 use super::layout::Layout;
 use super::options::Options;
 use super::space::{Limits, Usage};
+use crate::clock::Clock;
 use crate::event::EventSource;
 use crate::inode::{ContextKey, Inode};
 use crate::translators::cluster::join_all;
@@ -62,6 +63,7 @@ pub(super) struct Core {
     pub(super) limits: Limits,
     pub(super) cookies: CookieCoder,
     pub(super) events: EventSource,
+    clock: Arc<dyn Clock>,
     /// Commit hash of the volume; 0 until a root lookup tells one.
     pub(super) commit_hash: AtomicU32,
     /// When that was read.
@@ -77,12 +79,18 @@ pub(super) struct Core {
 }
 
 struct KnownUsage {
-    asked: Option<Instant>,
+    asked: Option<Duration>,
     of: Vec<Option<Usage>>,
 }
 
 impl Core {
-    pub(super) fn new(name: Arc<str>, children: Vec<Arc<dyn Translator>>, options: Options, trust: Duration) -> Self {
+    pub(super) fn new(
+        name: Arc<str>,
+        children: Vec<Arc<dyn Translator>>,
+        options: Options,
+        trust: Duration,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let mut by_name: Vec<usize> = (0..children.len()).collect();
         by_name.sort_by_key(|index| children.get(*index).map(|child| child.name().clone()));
         Core {
@@ -92,6 +100,7 @@ impl Core {
             options,
             cookies: CookieCoder::new(children.len()),
             events: EventSource::default(),
+            clock,
             commit_hash: AtomicU32::new(0),
             commit_hash_read: ReadAt::now(),
             key: ContextKey::unique(),
@@ -236,8 +245,8 @@ impl Core {
     pub(super) fn refresh_usage(self: &Arc<Self>) {
         {
             let mut known = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = Instant::now();
-            if known.asked.is_some_and(|asked| now.duration_since(asked) < USAGE_AGE) {
+            let now = self.clock.now();
+            if known.asked.is_some_and(|asked| now.saturating_sub(asked) < USAGE_AGE) {
                 return;
             }
             known.asked = Some(now);

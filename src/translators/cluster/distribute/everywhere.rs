@@ -40,7 +40,8 @@ pub enum Verdict {
         /// The hashed subvolume knows nothing of it yet.
         link: bool,
     },
-    /// The linkto on the hashed subvolume points elsewhere: remove it (guarded), then as [`Verdict::File`] with `link`.
+    /// The linkto on the hashed subvolume points elsewhere, or is that of another file: remove it (guarded), then as
+    /// [`Verdict::File`] with `link`.
     Relink {
         /// Where the file is.
         cached: usize,
@@ -94,8 +95,13 @@ pub fn judge(found: &[Found], hashed: Option<usize>, known: Option<Gfid>) -> Ver
     }
     match (known, at_hashed) {
         (Some(_), _) | (None, Some(Found::Data(_)) | None) => Verdict::File { cached, link: false },
-        (None, Some(Found::Linkto { target: Some(target), gfid: linked, .. })) if target == cached => {
-            if linked == gfid { Verdict::File { cached, link: false } } else { Verdict::Error(Errno::ESTALE) }
+        (None, Some(Found::Linkto { target: Some(target), gfid: linked, closed })) if target == cached => {
+            match (linked == gfid, closed) {
+                (true, _) => Verdict::File { cached, link: false },
+                // A rename over the file was interrupted. The C client refuses the name for ever.
+                (false, true) => Verdict::Relink { cached },
+                (false, false) => Verdict::Error(Errno::ESTALE),
+            }
         }
         // A linkto that this graph does not understand may be right: an older client must leave it.
         (None, Some(Found::Linkto { target: None, .. })) => Verdict::File { cached, link: false },
@@ -159,7 +165,13 @@ mod tests {
             (&[Nothing, Data(A)], Some(0), None, file(1, true)),
             (&[Nothing, Data(A)], None, None, file(1, false)),
             (&[link(Some(1), A), Data(A)], Some(0), None, file(1, false)),
-            (&[link(Some(1), B), Data(A)], Some(0), None, Verdict::Error(Errno::ESTALE)),
+            (&[link(Some(1), B), Data(A)], Some(0), None, Verdict::Relink { cached: 1 }),
+            (
+                &[Linkto { target: Some(1), gfid: B, closed: false }, Data(A)],
+                Some(0),
+                None,
+                Verdict::Error(Errno::ESTALE),
+            ),
             (&[link(Some(2), A), Data(A), Nothing], Some(0), None, Verdict::Relink { cached: 1 }),
             (&[Linkto { target: Some(2), gfid: A, closed: false }, Data(A), Nothing], Some(0), None, file(1, false)),
             (&[link(None, A), Data(A)], Some(0), None, file(1, false)),

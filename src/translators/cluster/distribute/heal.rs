@@ -23,7 +23,7 @@ use crate::translators::cluster::join_all;
 use crate::{Context, FopError, FopResult, Loc, task};
 
 /// Deeper paths than this are not looked up name by name.
-const MAX_DEPTH: usize = 1024;
+pub(super) const MAX_DEPTH: usize = 1024;
 
 impl Core {
     /// Heals a directory; answers what is known of it afterwards. `hashed` is the subvolume of its name.
@@ -115,6 +115,12 @@ impl Core {
             self.error(errno, "heal a directory").with_detail(detail)
         })?;
         if missing.is_empty() {
+            return Ok(missing);
+        }
+        // A brick that has it under another name must not make it once more.
+        if self.is_elsewhere(context, &missing, stat.gfid).await {
+            transaction.give_back().await;
+            self.finish_rename(context, loc, stat.gfid).await?;
             return Ok(missing);
         }
         let xattrs = self.custom_xattrs(context, &Inode::known(stat.gfid, FileType::Directory), source).await?;

@@ -82,7 +82,11 @@ impl Core {
         }
     }
 
-    /// A file was found off its hashed subvolume, which knows nothing of it: leaves a linkto there for the next lookup.
+    /// A file was found off its hashed subvolume, which knows nothing of it, or has a linkto that does not lead to it: leaves
+    /// a linkto there for the next lookup. Answers false when it is not there any more.
+    ///
+    /// # Errors
+    /// EIO when a linkto may have just become the file itself.
     pub(super) async fn link_found_file(
         self: &Arc<Self>,
         context: &Context,
@@ -90,15 +94,13 @@ impl Core {
         hashed: usize,
         cached: usize,
         file: &LookupReply,
-    ) {
-        let Some(parent) = loc.parent.clone() else { return };
+    ) -> FopResult<bool> {
+        let Some(parent) = loc.parent.clone() else { return Ok(true) };
         let (core, context, name, stat) = (self.clone(), context.clone(), loc.name.clone(), file.stat);
-        let linked = to_the_end(self, "link a file to its home", async move {
+        to_the_end(self, "link a file to its home", async move {
             core.link_under_lock(&context, &parent, &name, hashed, cached, &stat).await
-        });
-        if let Err(error) = linked.await {
-            tracing::info!(%error, "no linkto for a file off its place");
-        }
+        })
+        .await
     }
 
     async fn link_under_lock(
@@ -109,19 +111,33 @@ impl Core {
         hashed: usize,
         cached: usize,
         file: &Iatt,
-    ) -> FopResult<()> {
+    ) -> FopResult<bool> {
         let mut transaction = Transaction::new(self, context);
         transaction.namespace(hashed, parent, name).await?;
         let root = as_root(context);
         let loc = Loc::entry(parent.clone(), name.clone(), Inode::fresh());
-        let at_home = self.child(hashed).lookup(&root, &loc, Dict::NULL).await;
+        let request = Dict::empty().with(keys::LINKTO, Value::Uint(256));
+        let at_home = self.child(hashed).lookup(&root, &loc, request).await;
         let data = self.child(cached).lookup(&root, &loc, Dict::NULL).await?;
-        let absent = at_home.is_err_and(|error| error.errno == Errno::ENOENT);
-        if absent && data.stat.gfid == file.gfid {
-            self.make_linkto(context, &loc, file.gfid, hashed, cached, Dict::NULL).await?;
-            self.own_linkto(context, &loc, hashed, file, cached).await;
+        if data.stat.gfid != file.gfid {
+            return Ok(false);
         }
+        match at_home {
+            Err(error) if error.errno == Errno::ENOENT => {}
+            Ok(there) if linkto::is_linkto(&there.stat, &there.xdata) => {
+                let target = linkto::target(&there.xdata).and_then(|name| self.index_of(&name));
+                // One that this graph does not understand may be right.
+                if target.is_none() || target == Some(cached) && there.stat.gfid == file.gfid {
+                    return Ok(true);
+                }
+                self.remove_stale_linkto(context, &loc, hashed).await?;
+            }
+            // A file, or no answer.
+            _ => return Ok(true),
+        }
+        self.make_linkto(context, &loc, file.gfid, hashed, cached, Dict::NULL).await?;
+        self.own_linkto(context, &loc, hashed, file, cached).await;
         transaction.release();
-        Ok(())
+        Ok(true)
     }
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rgfs_protocol::{Dict, Errno, FileType, Gfid, Value};
+use smallvec::SmallVec;
 
 use super::core::{Core, DirectoryState, as_root, to_the_end};
 use super::directory_view::{self, DirectoryView, NoDirectory};
@@ -230,18 +231,22 @@ impl Core {
                 }
                 Verdict::File { cached, link } => {
                     let Some(Ok(reply)) = replies.into_iter().nth(cached) else { break };
-                    if let (true, Some(hashed)) = (link && !locked, hashed) {
-                        self.link_found_file(context, loc, hashed, cached, &reply).await;
+                    if let (true, Some(hashed)) = (link && !locked, hashed)
+                        && let Err(error) = self.link_found_file(context, loc, hashed, cached, &reply).await
+                    {
+                        tracing::info!(%error, "no linkto for a file off its place");
                     }
                     return Ok(self.found(loc, cached, reply));
                 }
                 Verdict::Relink { cached } => {
                     let Some(Ok(reply)) = replies.into_iter().nth(cached) else { break };
-                    if let Some(hashed) = hashed.filter(|_| !locked) {
-                        self.remove_stale_linkto(context, loc, hashed).await?;
-                        self.link_found_file(context, loc, hashed, cached, &reply).await;
+                    let changed = match hashed.filter(|_| !locked) {
+                        Some(hashed) => !self.link_found_file(context, loc, hashed, cached, &reply).await?,
+                        None => false,
+                    };
+                    if !changed || std::mem::replace(&mut retried, true) {
+                        return Ok(self.found(loc, cached, reply));
                     }
-                    return Ok(self.found(loc, cached, reply));
                 }
                 Verdict::Missing { again: true } if !retried => retried = true,
                 Verdict::Missing { .. } => {
@@ -292,7 +297,19 @@ impl Core {
         if inode.is_some() && prevailing != inode && prevailing.is_some() {
             return Err(self.error(Errno::ESTALE, "revalidate").with_detail("another directory has the name now"));
         }
+        let mut gfids: SmallVec<[Gfid; 4]> = replies.iter().flatten().map(|reply| reply.stat.gfid).collect();
+        gfids.sort_unstable();
+        gfids.dedup();
         match directory_view::aggregate(replies, prevailing.or(known)) {
+            Ok(view) if view.gfids_differ && loc.parent.is_some() => {
+                // A rename over this directory may have been interrupted.
+                for gfid in gfids {
+                    if self.finish_rename(context, loc, gfid).await.unwrap_or(false) {
+                        return Box::pin(self.lookup_directory(context, loc, xdata, wanted, None)).await;
+                    }
+                }
+                self.found_directory(context, loc, view).await
+            }
             Ok(view) => self.found_directory(context, loc, view).await,
             Err(NoDirectory::Failed(error)) => Err(error),
             Err(NoDirectory::Mixed(_)) if loc.parent.is_some() => {

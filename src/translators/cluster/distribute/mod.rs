@@ -25,6 +25,7 @@ pub mod hash;
 mod heal;
 mod heal_layout;
 pub mod heal_plan;
+mod heal_rename;
 #[cfg(test)]
 mod heal_tests;
 pub mod keys;
@@ -40,6 +41,8 @@ mod mkdir;
 pub mod name;
 pub mod new_layout;
 pub mod options;
+#[cfg(test)]
+pub(crate) mod planted;
 mod posix_regex;
 mod readdir;
 mod remove;
@@ -88,17 +91,23 @@ impl Distribute {
     pub fn new(
         volume: &Volume,
         children: Vec<Arc<dyn Translator>>,
-        _environment: &Environment,
+        environment: &Environment,
     ) -> Result<Arc<Self>, BuildError> {
-        Self::over(volume, children, freshness::TRUST)
+        Self::over(volume, children, freshness::TRUST, environment)
     }
 
-    fn over(volume: &Volume, children: Vec<Arc<dyn Translator>>, trust: Duration) -> Result<Arc<Self>, BuildError> {
+    fn over(
+        volume: &Volume,
+        children: Vec<Arc<dyn Translator>>,
+        trust: Duration,
+        environment: &Environment,
+    ) -> Result<Arc<Self>, BuildError> {
         if children.is_empty() {
             return Err(BuildError::refused(volume, "it has no subvolumes; add a `subvolumes` line"));
         }
         let options = options::Options::read(&volume.options)?;
-        let core = Arc::new(Core::new(volume.name.clone(), children, options, trust));
+        let clock = environment.clock.clone();
+        let core = Arc::new(Core::new(volume.name.clone(), children, options, trust, clock));
         status::watch(&core);
         Ok(Arc::new(Distribute { core }))
     }

@@ -11,7 +11,7 @@ use super::core::{Core, as_root, to_the_end};
 use super::locks::Transaction;
 use super::rename_plan::{self, Move, Places};
 use super::{keys, linkto, merge, migration};
-use crate::reply::RenameReply;
+use crate::reply::{LookupReply, RenameReply};
 use crate::translators::cluster::join_all;
 use crate::{Context, FopError, FopResult, Inode, Loc};
 
@@ -156,23 +156,23 @@ impl Core {
             return Ok(None);
         }
 
-        let places = Places { old_hashed, old_cached, new_hashed, new_cached };
-        let plan = rename_plan::plan(places);
-        let mut reply = self.move_name(context, old, new, places, plan.step).await?;
-
         let names = Names { core: self, context, old, new };
-        let removals = [
-            plan.unlink_old_file.map(|at| (at, old, names.internal(true))),
-            plan.unlink_old_linkto.map(|at| (at, old, names.quiet())),
-            plan.unlink_replaced.map(|at| (at, new, names.internal(false))),
-        ];
-        let removals =
-            removals.into_iter().flatten().map(|(at, loc, xdata)| self.child(at).unlink(&root, loc, 0, xdata));
-        for removed in join_all(removals).await {
-            if let Err(error) = removed {
-                tracing::info!(%error, "a leftover of a rename stays");
+        let mut places = Places { old_hashed, old_cached, new_hashed, new_cached };
+        let mut plan = rename_plan::plan(places);
+        let mut reply = match names.make_new(places, plan.step).await {
+            // A file beside it has the name, and no lookup told: its linkto is missing.
+            Err(error) if error.errno == Errno::EEXIST && new_cached != Some(old_cached) => {
+                places.new_cached = Some(old_cached);
+                plan = rename_plan::plan(places);
+                names.make_new(places, plan.step).await?
             }
-        }
+            result => result?,
+        };
+        let file = Box::pin(names.remove(plan.unlink_old_file, old, names.internal(true)));
+        let replaced = Box::pin(names.remove(plan.unlink_replaced, new, names.internal(false)));
+        join_all([file, replaced]).await;
+        // After its file: a crash in between must not leave a name that is listed and not found.
+        names.remove(plan.unlink_old_linkto, old, names.quiet()).await;
         if new_hashed != old_cached {
             self.own_linkto(context, new, new_hashed, &reply.stat, old_cached).await;
         }
@@ -244,34 +244,6 @@ impl Core {
             Err(error) => Err(error),
         }
     }
-
-    async fn move_name(
-        &self,
-        context: &Context,
-        old: &Loc,
-        new: &Loc,
-        places: Places,
-        step: Move,
-    ) -> FopResult<RenameReply> {
-        let names = Names { core: self, context, old, new };
-        match step {
-            Move::Rename { unlink_linkto, linkto } => {
-                if let Some(at) = unlink_linkto {
-                    match self.child(at).unlink(&as_root(context), new, 0, names.quiet()).await {
-                        Err(error) if error.errno != Errno::ENOENT => return Err(error),
-                        _ => {}
-                    }
-                }
-                let xdata = Dict::empty().with(keys::CHANGELOG_RENAME, changelog(old, new));
-                let reply = self.child(places.old_cached).rename(context, old, new, xdata).await?;
-                if let Some(at) = linkto {
-                    names.link_new_name(at, places.old_cached).await;
-                }
-                Ok(reply)
-            }
-            Move::LinkAndRename { make_linkto } => names.link_and_rename(places, make_linkto).await,
-        }
-    }
 }
 
 /// The two names of one rename.
@@ -283,25 +255,76 @@ struct Names<'a> {
 }
 
 impl Names<'_> {
+    /// Makes the new name.
+    async fn make_new(&self, places: Places, step: Move) -> FopResult<RenameReply> {
+        match step {
+            Move::Rename => self.rename_file(places.old_cached).await,
+            Move::RelinkAndRename { make_linkto } => self.relink_and_rename(places, make_linkto).await,
+            Move::LinkAtHome => self.link_at_home(places).await,
+            Move::LinkAndRename { make_linkto } => self.link_and_rename(places, make_linkto).await,
+        }
+    }
+
+    async fn rename_file(&self, at: usize) -> FopResult<RenameReply> {
+        let xdata = Dict::empty().with(keys::CHANGELOG_RENAME, changelog(self.old, self.new));
+        self.core.child(at).rename(self.context, self.old, self.new, xdata).await
+    }
+
+    async fn relink_and_rename(&self, places: Places, make_linkto: bool) -> FopResult<RenameReply> {
+        let Places { old_cached, new_hashed, .. } = places;
+        let (home, root) = (self.core.child(new_hashed), as_root(self.context));
+        #[cfg(test)]
+        if super::planted::is_planted(super::planted::Fault::LinktoLast) {
+            home.unlink(&root, self.new, 0, self.quiet()).await?;
+            let renamed = self.rename_file(old_cached).await?;
+            self.link_new_name(new_hashed, old_cached).await;
+            return Ok(renamed);
+        }
+        let relinked = if make_linkto {
+            self.make_old_linkto(new_hashed, old_cached).await?;
+            home.rename(&root, self.old, self.new, self.quiet()).await.map(drop)
+        } else {
+            // The linkto of the old name stays until the file has gone from it.
+            let replacing = self.quiet().with(keys::FORCE_REPLACE, Value::str("yes"));
+            home.link(&root, self.old, self.new, replacing).await.map(drop)
+        };
+        if let Err(error) = relinked {
+            self.linkto_failed(error, new_hashed, old_cached).await;
+        }
+        self.rename_file(old_cached).await
+    }
+
+    async fn link_at_home(&self, places: Places) -> FopResult<RenameReply> {
+        let Places { old_hashed, old_cached, new_hashed, .. } = places;
+        let gfid = self.old.gfid();
+        let there = self.core.make_linkto(self.context, self.new, gfid, new_hashed, old_cached, Dict::NULL).await?;
+        let linked = |there: &LookupReply| there.stat.gfid == gfid && linkto::is_linkto(&there.stat, &there.xdata);
+        if there.as_ref().is_some_and(|there| !linked(there)) {
+            // Somebody was faster: that is replaced.
+            return self.link_and_rename(places, new_hashed != old_hashed).await;
+        }
+        match self.link_file(old_cached).await {
+            Err(error) => {
+                if there.is_none() && !matches!(error.errno, Errno::EEXIST | Errno::ENOTCONN) {
+                    self.undo_linkto(self.new, new_hashed).await;
+                }
+                Err(error)
+            }
+            linked => linked,
+        }
+    }
+
     async fn link_and_rename(&self, places: Places, make_linkto: bool) -> FopResult<RenameReply> {
         let (core, root) = (self.core, as_root(self.context));
-        let Places { old_hashed, old_cached, new_hashed, .. } = places;
+        let Places { old_cached, new_hashed, .. } = places;
         if make_linkto {
-            let force = Dict::empty().with(keys::FORCE_REPLACE, Value::str("yes"));
-            let made = core.make_linkto(self.context, self.old, self.old.gfid(), new_hashed, old_cached, force).await?;
-            // What has the old name there would be renamed instead of a linkto: a directory, or another file.
-            if made.is_some_and(|there| !linkto::is_linkto(&there.stat, &there.xdata)) {
-                let error = core.error(Errno::ESTALE, "rename");
-                return Err(error.with_detail("something else has the old name on the home of the new one"));
-            }
+            self.make_old_linkto(new_hashed, old_cached).await?;
         }
-        let mut xdata = self.internal(false);
-        xdata.set(keys::FORCE_REPLACE.as_bytes(), Value::str("yes"));
-        let linked = match core.child(old_cached).link(self.context, self.old, self.new, xdata).await {
+        let linked = match self.link_file(old_cached).await {
             Ok(linked) => linked,
             Err(error) => {
-                if make_linkto && new_hashed != old_hashed && new_hashed != old_cached {
-                    self.undo_linkto(new_hashed).await;
+                if make_linkto {
+                    self.undo_linkto(self.old, new_hashed).await;
                 }
                 return Err(error);
             }
@@ -309,22 +332,67 @@ impl Names<'_> {
         // From here on nothing is undone: another client may have seen two hard links and removed the old one.
         let quiet = Dict::empty().with(keys::DO_NOT_ACCOUNT, Value::str("yes"));
         if let Err(error) = core.child(new_hashed).rename(&root, self.old, self.new, quiet).await {
-            self.rename_failed(error, new_hashed, old_cached).await;
+            self.linkto_failed(error, new_hashed, old_cached).await;
         }
-        Ok(RenameReply {
-            stat: linked.stat,
-            pre_new_parent: linked.preparent,
-            post_new_parent: linked.postparent,
-            ..RenameReply::default()
-        })
+        Ok(linked)
     }
 
-    /// The linkto could not be renamed. If it was not there, one is made under the new name, or the file would be hidden.
-    async fn rename_failed(&self, error: FopError, new_hashed: usize, old_cached: usize) {
-        if error.errno == Errno::ENOENT {
+    /// Gives the file its new name beside the old one. That may be there already: a rename that was interrupted left it.
+    ///
+    /// # Errors
+    /// EEXIST when another file has the name there.
+    async fn link_file(&self, at: usize) -> FopResult<RenameReply> {
+        let xdata = self.internal(false).with(keys::FORCE_REPLACE, Value::str("yes"));
+        let child = self.core.child(at);
+        match child.link(self.context, self.old, self.new, xdata).await {
+            Ok(linked) => Ok(RenameReply {
+                stat: linked.stat,
+                pre_new_parent: linked.preparent,
+                post_new_parent: linked.postparent,
+                ..RenameReply::default()
+            }),
+            Err(error) if error.errno == Errno::EEXIST => {
+                let by_name = Loc { inode: Inode::fresh(), ..self.new.clone() };
+                match child.lookup(&as_root(self.context), &by_name, Dict::NULL).await {
+                    Ok(there) if there.stat.gfid == self.old.gfid() => {
+                        let (pre_new_parent, post_new_parent) = (there.postparent, there.postparent);
+                        Ok(RenameReply { stat: there.stat, pre_new_parent, post_new_parent, ..RenameReply::default() })
+                    }
+                    _ => Err(error),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a linkto of the file under its old name, to be renamed.
+    ///
+    /// # Errors
+    /// ESTALE when something else has that name there: a directory, or another file, would be renamed instead.
+    async fn make_old_linkto(&self, at: usize, cached: usize) -> FopResult<()> {
+        let force = Dict::empty().with(keys::FORCE_REPLACE, Value::str("yes"));
+        let made = self.core.make_linkto(self.context, self.old, self.old.gfid(), at, cached, force).await?;
+        if made.is_some_and(|there| !linkto::is_linkto(&there.stat, &there.xdata)) {
+            let error = self.core.error(Errno::ESTALE, "rename");
+            return Err(error.with_detail("something else has the old name on the home of the new one"));
+        }
+        Ok(())
+    }
+
+    /// The linkto could not be moved. If it was not there, one is made under the new name, or the file would be hidden.
+    async fn linkto_failed(&self, error: FopError, new_hashed: usize, old_cached: usize) {
+        if error.errno == Errno::ENOENT || error.errno == Errno::ESTALE {
             self.link_new_name(new_hashed, old_cached).await;
         } else {
             tracing::warn!(%error, "a rename left the new name without a linkto");
+        }
+    }
+
+    /// Removes a leftover, if there is one.
+    async fn remove(&self, at: Option<usize>, name: &Loc, xdata: Dict) {
+        let Some(at) = at else { return };
+        if let Err(error) = self.core.child(at).unlink(&as_root(self.context), name, 0, xdata).await {
+            tracing::info!(%error, "a leftover of a rename stays");
         }
     }
 
@@ -335,10 +403,9 @@ impl Names<'_> {
         }
     }
 
-    async fn undo_linkto(&self, at: usize) {
-        let unlink = self.core.child(at);
-        let root = as_root(self.context);
-        if let Err(error) = unlink.unlink(&root, self.old, 0, linkto::guarded_unlink_xdata()).await {
+    async fn undo_linkto(&self, name: &Loc, at: usize) {
+        let (child, root) = (self.core.child(at), as_root(self.context));
+        if let Err(error) = child.unlink(&root, name, 0, linkto::guarded_unlink_xdata()).await {
             tracing::info!(%error, "the linkto of a failed rename stays");
         }
     }

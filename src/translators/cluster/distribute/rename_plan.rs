@@ -1,7 +1,7 @@
 //! Which steps move a file's name, on which subvolumes (`dht-rename.c`, cases A and B of the reference).
 //!
-//! The order of the steps is what makes a crash harmless, and may not be changed: the linkto under the old name, the
-//! hard link under the new one, the rename of the linkto over the new name, and only then the removal of the old name.
+//! The order of the steps is what makes a crash harmless, and may not be changed: a linkto that leads to the file's new
+//! name, that name, and only then the removal of the old one. At each moment the file is found under one of its names.
 
 /// Where the two names are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,15 +19,19 @@ pub struct Places {
 /// How the new name comes to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Move {
-    /// RENAME on the subvolume of the file. With `unlink_linkto`, the linkto of the new name goes first from there; with
-    /// `linkto` one is made there afterwards.
-    Rename {
-        /// Subvolume that has a linkto of the new name to be removed first.
-        unlink_linkto: Option<usize>,
-        /// Subvolume that needs a linkto of the new name afterwards.
-        linkto: Option<usize>,
+    /// RENAME on the subvolume of the file, which is the home of the new name.
+    Rename,
+    /// The replaced file is where the file is, off the home of the new name: the linkto there is replaced by one of the
+    /// file, in one step of the brick; then RENAME on the subvolume of the file. The C client removes that linkto first
+    /// and makes the new one last: a crash in between leaves a file that no lookup finds which trusts the layout.
+    RelinkAndRename {
+        /// The linkto under the old name is not there yet and must be made first.
+        make_linkto: bool,
     },
-    /// LINK on the subvolume of the file, then RENAME of a linkto at the home of the new name.
+    /// The new name is free: a linkto at its home, then LINK on the subvolume of the file. The C client makes the linkto
+    /// under the old name and renames it last: until then the new name is listed, and not found.
+    LinkAtHome,
+    /// LINK on the subvolume of the file, then RENAME of a linkto at the home of the new name, over what is there.
     LinkAndRename {
         /// The linkto under the old name is not there yet and must be made first.
         make_linkto: bool,
@@ -50,19 +54,19 @@ pub struct Plan {
 /// Makes the plan.
 pub fn plan(places: Places) -> Plan {
     let Places { old_hashed, old_cached, new_hashed, new_cached } = places;
-    let same = new_cached == Some(old_cached);
-    let (step, renamed) = if same {
-        let unlink_linkto = (new_hashed != old_cached).then_some(new_hashed);
-        (Move::Rename { unlink_linkto, linkto: unlink_linkto }, old_cached)
-    } else if old_cached == new_hashed {
-        (Move::Rename { unlink_linkto: None, linkto: None }, old_cached)
-    } else {
-        (Move::LinkAndRename { make_linkto: new_hashed != old_hashed }, new_hashed)
+    let make_linkto = new_hashed != old_hashed;
+    let step = match new_cached {
+        _ if old_cached == new_hashed => Move::Rename,
+        None => Move::LinkAtHome,
+        Some(cached) if cached == old_cached => Move::RelinkAndRename { make_linkto },
+        Some(_) => Move::LinkAndRename { make_linkto },
     };
+    let links = matches!(step, Move::LinkAtHome | Move::LinkAndRename { .. });
+    let linkto_moves = step == Move::LinkAndRename { make_linkto: false };
     Plan {
         step,
-        unlink_old_file: (old_cached != new_hashed && !same).then_some(old_cached),
-        unlink_old_linkto: (old_hashed != old_cached && old_hashed != renamed).then_some(old_hashed),
+        unlink_old_file: links.then_some(old_cached),
+        unlink_old_linkto: (old_hashed != old_cached && !linkto_moves).then_some(old_hashed),
         unlink_replaced: new_cached.filter(|cached| *cached != new_hashed && *cached != old_cached),
     }
 }
@@ -74,41 +78,30 @@ mod tests {
     use std::collections::BTreeMap;
 
     #[test]
-    fn cases_seen_on_the_wire() {
+    fn cases() {
         let make = |old_hashed, old_cached, new_hashed, new_cached| {
             plan(Places { old_hashed, old_cached, new_hashed, new_cached })
         };
-        // f4 (home and data on 1) to f0 (home 0).
-        let expected = Plan {
-            step: Move::LinkAndRename { make_linkto: true },
-            unlink_old_file: Some(1),
-            unlink_old_linkto: None,
-            unlink_replaced: None,
-        };
-        assert_eq!(make(1, 1, 0, None), expected);
-        // f0 (home 0, data 1) to f6 (home 1).
-        let plain = Move::Rename { unlink_linkto: None, linkto: None };
-        let nothing = Plan { step: plain, unlink_old_file: None, unlink_old_linkto: None, unlink_replaced: None };
-        assert_eq!(make(0, 1, 1, None), Plan { unlink_old_linkto: Some(0), ..nothing });
-        // f2 (on 0) over f8 (home 1, data 0).
-        let relinked = Move::Rename { unlink_linkto: Some(1), linkto: Some(1) };
-        assert_eq!(make(0, 0, 1, Some(0)), Plan { step: relinked, ..nothing });
-        // f1 (on 0) over f7 (on 1): its data is replaced by the rename.
-        assert_eq!(make(0, 0, 1, Some(1)), expected_on(0));
-        // All on one.
-        assert_eq!(make(0, 0, 0, Some(0)), nothing);
+        let nothing =
+            Plan { step: Move::Rename, unlink_old_file: None, unlink_old_linkto: None, unlink_replaced: None };
+        // All on one, over nothing, a file there, a file elsewhere.
         assert_eq!(make(0, 0, 0, None), nothing);
-        // Over a file whose data is elsewhere.
+        assert_eq!(make(0, 0, 0, Some(0)), nothing);
         assert_eq!(make(0, 0, 0, Some(1)), Plan { unlink_replaced: Some(1), ..nothing });
-    }
-
-    fn expected_on(old: usize) -> Plan {
-        Plan {
-            step: Move::LinkAndRename { make_linkto: true },
-            unlink_old_file: Some(old),
-            unlink_old_linkto: None,
-            unlink_replaced: None,
-        }
+        // A file comes home.
+        assert_eq!(make(0, 1, 1, None), Plan { unlink_old_linkto: Some(0), ..nothing });
+        // It leaves its home; the name is free.
+        assert_eq!(make(1, 1, 0, None), Plan { step: Move::LinkAtHome, unlink_old_file: Some(1), ..nothing });
+        // Over a file that is at its home, and one that is beside it.
+        let step = Move::LinkAndRename { make_linkto: true };
+        assert_eq!(make(0, 0, 1, Some(1)), Plan { step, unlink_old_file: Some(0), ..nothing });
+        let step = Move::RelinkAndRename { make_linkto: true };
+        assert_eq!(make(0, 0, 1, Some(0)), Plan { step, ..nothing });
+        // The linkto of the old name is at the home of the new one.
+        let step = Move::LinkAndRename { make_linkto: false };
+        assert_eq!(make(1, 0, 1, Some(1)), Plan { step, unlink_old_file: Some(0), ..nothing });
+        let step = Move::RelinkAndRename { make_linkto: false };
+        assert_eq!(make(1, 0, 1, Some(0)), Plan { step, unlink_old_linkto: Some(1), ..nothing });
     }
 
     #[derive(Clone, Copy, Debug, PartialEq)]
@@ -134,14 +127,20 @@ mod tests {
             bricks.insert((at, "new"), moved);
         };
         match plan.step {
-            Move::Rename { unlink_linkto, linkto } => {
-                if let Some(at) = unlink_linkto {
-                    assert_eq!(bricks.remove(&(at, "new")), Some(What::Link), "only a linkto may go first");
+            Move::Rename => rename(&mut bricks, places.old_cached),
+            Move::RelinkAndRename { make_linkto } => {
+                if make_linkto {
+                    assert_eq!(bricks.insert((places.new_hashed, "old"), What::Link), None);
+                    rename(&mut bricks, places.new_hashed);
+                } else {
+                    assert_eq!(bricks.get(&(places.new_hashed, "old")), Some(&What::Link));
+                    assert_eq!(bricks.insert((places.new_hashed, "new"), What::Link), Some(What::Link));
                 }
                 rename(&mut bricks, places.old_cached);
-                if let Some(at) = linkto {
-                    assert_eq!(bricks.insert((at, "new"), What::Link), None);
-                }
+            }
+            Move::LinkAtHome => {
+                assert_eq!(bricks.insert((places.new_hashed, "new"), What::Link), None);
+                assert_eq!(bricks.insert((places.old_cached, "new"), What::Old), None, "LINK would fail");
             }
             Move::LinkAndRename { make_linkto } => {
                 if make_linkto {

@@ -13,6 +13,7 @@ use super::layout::DiskLayout;
 use super::testing::MemoryBrick;
 use super::{Distribute, hash, keys};
 use crate::event::Status;
+use crate::graph::testing::environment;
 use crate::reply::EntryPlus;
 use crate::volfile::{Kind, Options, Position, Volume};
 use crate::{Context, Fd, FopError, FopResult, Inode, Loc, Translator};
@@ -69,7 +70,7 @@ impl Cluster {
 
     fn trusting(bricks: Vec<Arc<MemoryBrick>>, options: &[(&str, &str)], trust: Duration) -> Self {
         let children = bricks.iter().map(|brick| brick.clone() as Arc<dyn Translator>).collect();
-        let top = Distribute::over(&volume(options), children, trust).unwrap();
+        let top = Distribute::over(&volume(options), children, trust, &environment()).unwrap();
         let root = Inode::known(Gfid::ROOT, FileType::Directory);
         let cluster = Cluster { bricks, top, root };
         let (found, _) = cluster.run(|context, top| {
