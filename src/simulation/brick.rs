@@ -151,6 +151,9 @@ pub(crate) struct Brick {
     pub(super) entrylks: LockTable,
     pub(super) posix_locks: PosixLocks,
     pub(super) contentions: Vec<Contention>,
+    /// How often a directory was made with the gfid of another one: a real brick lets both share it, and then leads
+    /// whoever asks by gfid to the younger one.
+    pub(super) shared_gfids: usize,
     sessions: BTreeMap<u64, Session>,
     next_file: i64,
     inbox: BTreeMap<u64, Request>,
@@ -256,6 +259,7 @@ impl Host {
             entrylks: LockTable::default(),
             posix_locks: PosixLocks::default(),
             contentions: Vec::new(),
+            shared_gfids: 0,
             sessions: BTreeMap::new(),
             next_file: 0,
             inbox: BTreeMap::new(),

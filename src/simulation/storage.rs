@@ -397,6 +397,14 @@ impl Storage {
         self.get(gfid).map(|_| gfid)
     }
 
+    /// A path of an object, if it has one.
+    pub(super) fn path_of(&self, gfid: Gfid) -> Option<String> {
+        if gfid.is_root() {
+            return Some("/".to_owned());
+        }
+        self.tree().into_iter().find(|(_, there)| *there == gfid).map(|(path, _)| path)
+    }
+
     /// Every name: path and gfid, in order.
     pub(crate) fn tree(&self) -> BTreeMap<String, Gfid> {
         let mut tree = BTreeMap::new();

@@ -8,7 +8,7 @@ use rgfs_protocol::Gfid;
 
 use super::super::Cluster;
 use super::history::Unmarked;
-use super::workload::Mount;
+use super::mount::Mount;
 use crate::Inode;
 use crate::translators::cluster::replicate::Replicate;
 

@@ -11,6 +11,7 @@
 mod faults;
 mod heal;
 mod history;
+mod mount;
 mod verify;
 mod workload;
 
@@ -25,7 +26,8 @@ use crate::translators::cluster::replicate::Replicate;
 use crate::translators::cluster::replicate::planted::{Fault, plant};
 use faults::{Faults, Trouble};
 use history::History;
-use workload::{DIRECTORIES, FILES, LOGS, Mount, Owned, Program};
+use mount::Mount;
+use workload::{DIRECTORIES, FILES, LOGS, Owned, Program};
 
 /// What a seed stands for.
 #[derive(Clone, Copy, Debug)]

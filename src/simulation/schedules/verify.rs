@@ -8,7 +8,8 @@ use rgfs_protocol::{Errno, Gfid};
 use super::super::Cluster;
 use super::faults::Trouble;
 use super::history::{Strictness, Unmarked};
-use super::workload::{FILES, LOGS, Mount, Owned, REGIONS, VALUE, check_attributes, check_file, check_log, decode};
+use super::mount::Mount;
+use super::workload::{FILES, LOGS, Owned, REGIONS, VALUE, check_attributes, check_file, check_log, decode};
 use super::{REST, Scenario, heal};
 use crate::translators::cluster::replicate::Replicate;
 
