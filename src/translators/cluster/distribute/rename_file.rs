@@ -9,7 +9,7 @@ use rgfs_protocol::{Dict, Errno, Value};
 
 use super::core::{Core, as_root, to_the_end};
 use super::locks::Transaction;
-use super::rename_plan::{self, Move, Places};
+use super::rename_plan::{self, Move, Places, Plan};
 use super::{keys, linkto, merge, migration};
 use crate::reply::{LookupReply, RenameReply};
 use crate::translators::cluster::join_all;
@@ -86,10 +86,10 @@ impl Core {
         old: &Loc,
         new: &Loc,
     ) -> FopResult<RenameReply> {
-        let mut attempts = 0;
+        let (mut attempts, mut outlasted) = (0, false);
         loop {
             let cached = self.cached(context, &old.inode).await?;
-            let error = match self.rename_file(context, old, new).await {
+            let error = match self.rename_file(context, old, new, &mut outlasted).await {
                 Ok(Some(renamed)) => return Ok(renamed),
                 Ok(None) if attempts < ATTEMPTS => {
                     attempts += 1;
@@ -111,7 +111,14 @@ impl Core {
     }
 
     /// `None` when a name has another home, or the file to be replaced another place, than was known: it must be done again.
-    async fn rename_file(self: &Arc<Self>, context: &Context, old: &Loc, new: &Loc) -> FopResult<Option<RenameReply>> {
+    /// `outlasted` tells whether rebalance was waited for.
+    async fn rename_file(
+        self: &Arc<Self>,
+        context: &Context,
+        old: &Loc,
+        new: &Loc,
+        outlasted: &mut bool,
+    ) -> FopResult<Option<RenameReply>> {
         let old_cached = self.cached(context, &old.inode).await?;
         let replaced = match new.gfid().is_null() {
             true => None,
@@ -160,10 +167,18 @@ impl Core {
         let mut places = Places { old_hashed, old_cached, new_hashed, new_cached };
         let mut plan = rename_plan::plan(places);
         let mut reply = match names.make_new(places, plan.step).await {
-            // A file beside it has the name, and no lookup told: its linkto is missing.
+            // A file beside it has the name, and no lookup told. Rebalance has just moved that away, and is about to remove it
+            // by its name: what had this name by then would go with it.
+            Err(error) if error.errno == Errno::EEXIST && new_cached != Some(old_cached) && !*outlasted => {
+                transaction.give_back().await;
+                self.outlast_migration(context, new, old_cached).await;
+                *outlasted = true;
+                return Ok(None);
+            }
+            // It was not that: the linkto of the file beside it is missing.
             Err(error) if error.errno == Errno::EEXIST && new_cached != Some(old_cached) => {
                 places.new_cached = Some(old_cached);
-                plan = rename_plan::plan(places);
+                plan = Plan { unlink_replaced: plan.unlink_replaced, ..rename_plan::plan(places) };
                 names.make_new(places, plan.step).await?
             }
             result => result?,
@@ -188,6 +203,18 @@ impl Core {
             merge::normalise_directory(parent);
         }
         Ok(Some(reply))
+    }
+
+    /// Waits until rebalance has done with the file that has this name on a subvolume, if it is at work on it.
+    async fn outlast_migration(self: &Arc<Self>, context: &Context, loc: &Loc, at: usize) {
+        let there = Loc { inode: Inode::fresh(), ..loc.clone() };
+        let Ok(found) = self.child(at).lookup(&as_root(context), &there, Dict::NULL).await else { return };
+        let inode = Inode::known(found.stat.gfid, found.stat.file_type());
+        let mut transaction = Transaction::new(self, context);
+        if let Err(error) = transaction.inode(at, keys::MIGRATE_DOMAIN, &inode, LockType::Write).await {
+            tracing::debug!(%error, "a file that rebalance moved away is gone");
+        }
+        transaction.give_back().await;
     }
 
     /// [`Core::beside`] for a name that is locked at its home: the layout cannot change any more. Whether it had changed.

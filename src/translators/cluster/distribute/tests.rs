@@ -522,6 +522,27 @@ fn files_are_renamed_over_all_kinds_of_names() {
     }
 }
 
+/// Over a file that rebalance has moved to its home, and has not removed from where it was.
+#[test]
+fn a_rename_outlasts_the_removal_of_what_was_moved_away() {
+    let cluster = Cluster::new(2);
+    let directory = cluster.mkdir(&cluster.root, "d").0.unwrap();
+    let (old, new) = (cluster.name_at("/d", 0, 0), cluster.name_at("/d", 1, 5));
+    let inode = cluster.create(&directory, &old).0.unwrap();
+    let replaced = cluster.create(&directory, &new).0.unwrap();
+    cluster.bricks[0].plant(&format!("/d/{new}"), replaced.gfid(), 0o100_644, &[]);
+    cluster.bricks[0].take_trace();
+    assert_eq!(cluster.rename((&directory, &old), (&directory, &new)).0.unwrap().gfid, inode.gfid());
+    let trace = cluster.bricks[0].take_trace();
+    // Tried once more after rebalance was waited for, and only then done over what is still there.
+    let links: Vec<_> = trace.iter().enumerate().filter(|(_, call)| call.starts_with("LINK")).collect();
+    let [(first, _), (second, _)] = links[..] else { panic!("{trace:#?}") };
+    assert!(trace[first..second].iter().any(|call| call.starts_with("LOOKUP")), "{trace:#?}");
+    let second = cluster.second_client();
+    assert_eq!(second.find(&directory, &new).gfid(), inode.gfid());
+    assert_eq!(second.names(&directory, 4096), [".", "..", &new]);
+}
+
 #[test]
 fn directories_are_renamed_everywhere_or_nowhere() {
     let cluster = Cluster::new(3);
