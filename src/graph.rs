@@ -8,6 +8,7 @@
 
 mod environment;
 mod error;
+mod locality;
 mod ready;
 mod switch;
 #[cfg(test)]
@@ -86,6 +87,8 @@ impl LiveGraph {
         let (mut leaves, mut passed_through) = (Vec::new(), Vec::new());
         let (mut new_leaves, mut keys) = (HashSet::new(), HashMap::new());
         for volume in &graph.volumes {
+            let located = locality::located(graph, volume);
+            let volume = located.as_ref().unwrap_or(volume);
             let children = children(volume, &built)?;
             let translator = match treatment::of(volume.kind.canonical) {
                 Treatment::Build | Treatment::NotImplemented(_) => {
@@ -231,13 +234,6 @@ fn check(volume: &Volume) -> Result<(), BuildError> {
         Treatment::NotImplemented(remedy) => return Err(not_implemented(volume, remedy)),
         Treatment::PassThroughWarning(loss) => {
             tracing::warn!("volume {} ({}) is passed through: {loss}", volume.name, volume.kind);
-        }
-        Treatment::Build if matches!(volume.kind.canonical, "cluster/nufa" | "cluster/switch") => {
-            tracing::warn!(
-                "volume {} ({}) works as cluster/distribute: new files are placed by their names' hash alone",
-                volume.name,
-                volume.kind
-            );
         }
         Treatment::Build | Treatment::PassThrough => {}
     }

@@ -14,6 +14,7 @@ use super::freshness::ReadAt;
 use super::keys;
 use super::layout::Layout;
 use super::options::Options;
+use super::preference::Preference;
 use super::space::{Limits, Usage};
 use crate::clock::Clock;
 use crate::event::EventSource;
@@ -60,6 +61,8 @@ pub(super) struct Core {
     /// Indices of the children in the order of their names, byte by byte: the order of locks.
     pub(super) by_name: Vec<usize>,
     pub(super) options: Options,
+    /// Where new files go rather than to their homes.
+    pub(super) preference: Preference,
     pub(super) limits: Limits,
     pub(super) cookies: CookieCoder,
     pub(super) events: EventSource,
@@ -88,6 +91,7 @@ impl Core {
         name: Arc<str>,
         children: Vec<Arc<dyn Translator>>,
         options: Options,
+        preference: Preference,
         trust: Duration,
         clock: Arc<dyn Clock>,
     ) -> Self {
@@ -98,6 +102,7 @@ impl Core {
             by_name,
             limits: Limits { disk: options.min_free_disk, inodes: options.min_free_inodes },
             options,
+            preference,
             cookies: CookieCoder::new(children.len()),
             events: EventSource::default(),
             clock,

@@ -2,7 +2,7 @@
 //!
 //! The brick is told which layout the client expects on the parent; when rebalance has changed it meanwhile, the brick
 //! refuses, and the client reads the layout again under a lock and tries once more. A full subvolume gets a linkto, and
-//! the file goes where there is room.
+//! the file goes where there is room; so does the home of a file that the volume wants elsewhere (`preference`).
 
 use std::sync::Arc;
 
@@ -43,7 +43,8 @@ impl Core {
         if self.is_leaving(hashed) {
             return self.make_with_fresh_layout(context, loc, making, xdata, &parent, directory, hashed).await;
         }
-        let target = self.place(hashed, &directory);
+        let preferred = self.preferred(context, &parent, &directory, &loc.name, hashed).await;
+        let target = self.place(preferred, &directory);
         if target != hashed {
             return self.make_diverted(context, loc, making, xdata, hashed, target).await;
         }
@@ -96,13 +97,18 @@ impl Core {
         Ok(reply)
     }
 
-    /// Where a new file whose home is `hashed` is really put.
-    fn place(&self, hashed: usize, directory: &DirectoryState) -> usize {
-        if !self.is_filled(hashed) {
-            return hashed;
+    /// Where a new file is really put that shall go to `preferred`, its home as a rule.
+    fn place(&self, preferred: usize, directory: &DirectoryState) -> usize {
+        if !self.is_filled(preferred) {
+            return preferred;
         }
-        let has_parent = |index: usize| !matches!(directory.layout.shares().get(index), None | Some(Share::Absent(_)));
-        self.limits.divert(hashed, &self.usages(), |index| has_parent(index) && !self.is_leaving(index))
+        self.limits.divert(preferred, &self.usages(), |index| self.may_take(index, directory))
+    }
+
+    /// Whether files off their homes may go to a subvolume: it has their directory, and stays in the volume.
+    pub(super) fn may_take(&self, index: usize, directory: &DirectoryState) -> bool {
+        let share = directory.layout.shares().get(index);
+        !matches!(share, None | Some(Share::Absent(_))) && !self.is_leaving(index)
     }
 
     async fn make_at(
@@ -186,7 +192,7 @@ impl Core {
         to_the_end(self, "make a name after the layout changed", transaction).await
     }
 
-    /// The name's home is full: a linkto there, the file elsewhere. A linkto without file does no harm.
+    /// The name's home is full, or the volume wants the file elsewhere: a linkto there, the file elsewhere. A linkto without file does no harm.
     ///
     /// When another client has come first, its linkto counts: the file goes where that says, with the gfid that it has, or
     /// two clients that see different free space would make two files, and one with another gfid than its linkto's could
@@ -221,7 +227,7 @@ impl Core {
             core.own_linkto(&context, &loc, hashed, &made.stat, target).await;
             core.made(&context, &loc, &making, target, made).await
         };
-        to_the_end(self, "make a name off its full home", transaction).await
+        to_the_end(self, "make a name off its home", transaction).await
     }
 }
 

@@ -5,6 +5,7 @@
 //!
 //! - decisions, without I/O: [`hash`], [`name`], [`layout`], [`new_layout`], [`space`], [`linkto`], [`everywhere`],
 //!   [`directory_view`], [`heal_plan`], [`rename_plan`], [`migration`], [`merge`], [`cookie`], [`status`], [`options`];
+//! - `preference`: where new files of `cluster/nufa` and `cluster/switch` go; in all else these are distribute;
 //! - fops: `lookup`, `create`, `mkdir`, `remove`, `rename_file`, `rename_directory`, `link`, `readdir`,
 //!   `directory_fops`, `virtual_xattrs`; what they share is in `core`, `freshness`, `locks`,
 //!   `link_file` and `heal`;
@@ -41,9 +42,11 @@ mod mkdir;
 pub mod name;
 pub mod new_layout;
 pub mod options;
+mod path_pattern;
 #[cfg(test)]
 pub(crate) mod planted;
 mod posix_regex;
+mod preference;
 mod readdir;
 mod remove;
 mod rename_directory;
@@ -70,6 +73,7 @@ use self::create::Making;
 use self::directory_fops::{Directory, XattrChange};
 use self::follow::Target;
 use self::migration::Family;
+use self::preference::Preference;
 use self::readdir::first_success;
 use crate::event::EventSource;
 use crate::graph::{BuildError, Environment};
@@ -107,7 +111,8 @@ impl Distribute {
         }
         let options = options::Options::read(&volume.options)?;
         let clock = environment.clock.clone();
-        let core = Arc::new(Core::new(volume.name.clone(), children, options, trust, clock));
+        let preference = Preference::read(volume, &children)?;
+        let core = Arc::new(Core::new(volume.name.clone(), children, options, preference, trust, clock));
         status::watch(&core);
         Ok(Arc::new(Distribute { core }))
     }

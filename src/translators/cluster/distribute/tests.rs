@@ -48,7 +48,14 @@ fn volume(options: &[(&str, &str)]) -> Volume {
     for (key, value) in options {
         all = all.with(key, value);
     }
-    let kind = Kind { canonical: "cluster/distribute", written: "cluster/distribute".into() };
+    // The options tell what it is.
+    let set = |name: &str| options.iter().any(|(key, _)| *key == name);
+    let canonical = match () {
+        () if set("local-volume-name") => "cluster/nufa",
+        () if set("pattern.switch.case") => "cluster/switch",
+        () => "cluster/distribute",
+    };
+    let kind = Kind { canonical, written: canonical.into() };
     Volume { name, kind, options: all, subvolumes: Vec::new(), position: Position { line: 1, column: 1 } }
 }
 
@@ -356,6 +363,24 @@ fn a_full_brick_gets_a_linkto() {
     assert_eq!(cluster.names(&directory, 4096), [".", "..", &name], "the linkto is not listed");
     cluster.unlink(&directory, &name, &inode).0.unwrap();
     assert!(cluster.bricks.iter().all(|brick| brick.list("/d").is_empty()), "the linkto goes with the file");
+}
+
+#[test]
+fn new_files_go_where_nufa_and_switch_say() {
+    for option in [("local-volume-name", "v-client-0"), ("pattern.switch.case", "/d/*:v-client-0;/e/*:v-client-1")] {
+        let cluster = Cluster::with(3, &[option]);
+        let directory = cluster.mkdir(&cluster.root, "d").0.unwrap();
+        let name = cluster.name_at("/d", 2, 0);
+        let inode = cluster.create(&directory, &name).0.unwrap();
+        assert_eq!(cluster.bricks[0].list("/d"), [name.as_str()]);
+        assert_eq!(cluster.bricks[2].list("/d"), [format!("{name}@")], "its home knows where");
+        let second = cluster.second_client();
+        assert_eq!(second.find(&second.find(&second.root, "d"), &name).gfid(), inode.gfid());
+        cluster.unlink(&directory, &name, &inode).0.unwrap();
+        cluster.bricks[0].set_down(true);
+        cluster.create(&directory, &name).0.unwrap();
+        assert_eq!(cluster.bricks[2].list("/d"), [name.as_str()], "better at home than nowhere");
+    }
 }
 
 #[test]
