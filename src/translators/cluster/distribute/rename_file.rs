@@ -185,9 +185,13 @@ impl Core {
         };
         let file = Box::pin(names.remove(plan.unlink_old_file, old, names.internal(true)));
         let replaced = Box::pin(names.remove(plan.unlink_replaced, new, names.internal(false)));
-        join_all([file, replaced]).await;
+        let removed = join_all([file, replaced]).await;
+        if let Some(Err(error)) = removed.into_iter().next() {
+            // The C client calls that a success, and the file has two names.
+            return Err(error.with_detail("the file has its new name, and the old one could not be removed"));
+        }
         // After its file: a crash in between must not leave a name that is listed and not found.
-        names.remove(plan.unlink_old_linkto, old, names.quiet()).await;
+        let _ = names.remove(plan.unlink_old_linkto, old, names.quiet()).await;
         if new_hashed != old_cached {
             self.own_linkto(context, new, new_hashed, &reply.stat, old_cached).await;
         }
@@ -415,11 +419,15 @@ impl Names<'_> {
         }
     }
 
-    /// Removes a leftover, if there is one.
-    async fn remove(&self, at: Option<usize>, name: &Loc, xdata: Dict) {
-        let Some(at) = at else { return };
-        if let Err(error) = self.core.child(at).unlink(&as_root(self.context), name, 0, xdata).await {
-            tracing::info!(%error, "a leftover of a rename stays");
+    /// Removes what the rename leaves behind, if there is something.
+    async fn remove(&self, at: Option<usize>, name: &Loc, xdata: Dict) -> FopResult<()> {
+        let Some(at) = at else { return Ok(()) };
+        match self.core.child(at).unlink(&as_root(self.context), name, 0, xdata).await {
+            Err(error) if !migration::is_missing(error.errno) => {
+                tracing::info!(%error, "a leftover of a rename stays");
+                Err(error)
+            }
+            _ => Ok(()),
         }
     }
 
