@@ -74,9 +74,12 @@ impl Core {
         mut ledger: Ledger,
     ) -> FopResult<(ChildSet, ChildSet)> {
         // Where the lock was lost somebody else may have it, and count on what the marks said until now.
-        let reach = shared.usable.and(self.snapshot().up).and(self.unchanged_since(shared.generation));
+        let reachable = || shared.usable.and(self.snapshot().up).and(self.unchanged_since(shared.generation));
+        let mut reach = reachable();
         if ledger.unstable && shared.dirty && self.options.ensure_durability && !ledger.unclear {
             self.make_durable(target, shared, reach, &mut ledger).await;
+            // Copies may have gone while that took its time: those that are left must be enough to accuse anybody.
+            reach = reachable();
         }
         let absent = if ledger.done { self.all().minus(shared.locked) } else { ChildSet::EMPTY };
         let accused = ledger.failed().union(absent);
