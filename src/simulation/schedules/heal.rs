@@ -11,6 +11,7 @@ use super::history::Unmarked;
 use super::mount::Mount;
 use crate::Inode;
 use crate::translators::cluster::replicate::Replicate;
+use crate::translators::cluster::replicate::heal::HealOutcome;
 
 /// How often the indices are looked through: a heal may need that of another object first.
 const ROUNDS: usize = 8;
@@ -27,26 +28,56 @@ pub(super) fn is_private(name: &[u8]) -> bool {
 pub(super) fn all(cluster: &Cluster, mount: &Arc<Mount>, healer: &Arc<Replicate>) {
     let mut errors = Vec::new();
     for _ in 0..ROUNDS {
-        let pending = pending(cluster);
-        if pending.is_empty() {
-            return;
-        }
+        let mut healed = false;
         errors.clear();
-        for gfid in pending {
+        for gfid in pending(cluster) {
             let object = (0..cluster.bricks()).find_map(|brick| cluster.object_of(brick, gfid));
             let Some(object) = object else { continue };
             let inode = Inode::known(gfid, object.stat.file_type());
             match cluster.try_block_on(healer.heal(&inode)) {
                 None => return mount.history.violation(format!("the heal of {gfid} hangs")),
-                Some(Ok(outcome)) => mount.history.note(format!("heal {gfid}: {outcome:?}")),
+                Some(Ok(outcome)) => {
+                    healed |= outcome == HealOutcome::Healed;
+                    mount.history.note(format!("heal {gfid}: {outcome:?}"));
+                }
                 Some(Err(error)) => errors.push(format!("heal {gfid}: {error}")),
             }
         }
         errors.iter().for_each(|error| mount.history.note(error.clone()));
+        if !healed {
+            empty_trash(cluster, mount);
+            if pending(cluster).is_empty() {
+                return;
+            }
+        }
     }
     let pending = pending(cluster);
     if !pending.is_empty() {
         mount.history.violation(format!("{pending:?} cannot be healed: {errors:?}; {:?}", cluster.marks()));
+    }
+}
+
+/// Removes what healers put aside and nobody needs any more: a look through the indices that heals nothing ends with that
+/// (`afr_shd_anon_inode_cleaner`). It is what only this brick still has, what has another name here, and what no brick has
+/// under a name of users. Marks on it can be healed in no other way: the other copies are gone.
+fn empty_trash(cluster: &Cluster, mount: &Arc<Mount>) {
+    for brick in 0..cluster.bricks() {
+        for (path, gfid) in cluster.tree(brick) {
+            let in_trash = path.strip_prefix('/').is_some_and(|path| is_private(path.as_bytes()));
+            let Some(object) = cluster.object_of(brick, gfid).filter(|_| in_trash && path.matches('/').count() == 2)
+            else {
+                continue;
+            };
+            let copies: Vec<usize> =
+                (0..cluster.bricks()).filter(|brick| cluster.object_of(*brick, gfid).is_some()).collect();
+            if copies.len() == 1 || !object.stat.is_dir() && object.stat.nlink > 1 {
+                mount.history.note(format!("expunge {path} on {brick}"));
+                cluster.lose(brick, &path);
+            } else if copies.iter().all(|brick| cluster.gfid(*brick, &path) == Some(gfid)) {
+                mount.history.note(format!("expunge {path} on {copies:?}"));
+                copies.iter().for_each(|brick| cluster.lose(*brick, &path));
+            }
+        }
     }
 }
 
