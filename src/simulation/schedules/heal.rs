@@ -7,6 +7,8 @@ use std::sync::Arc;
 use rgfs_protocol::Gfid;
 
 use super::super::Cluster;
+use super::Scenario;
+use super::faults::Trouble;
 use super::history::Unmarked;
 use super::mount::Mount;
 use crate::Inode;
@@ -22,6 +24,15 @@ const TRASH: &str = ".glusterfs-anonymous-inode-";
 /// Whether a name in the root is the healers' own.
 pub(super) fn is_private(name: &[u8]) -> bool {
     name.starts_with(TRASH.as_bytes())
+}
+
+/// Gfids of the healers' own directories. Each brick puts there what only it had to give up, so nobody expects them to be
+/// equal, and no mark tells that they are not (`afr_selfheal_entry_delete`).
+pub(super) fn private_directories(cluster: &Cluster) -> BTreeSet<Gfid> {
+    let is_directory =
+        |path: &str| path.strip_prefix('/').is_some_and(|name| is_private(name.as_bytes()) && !name.contains('/'));
+    let trees = (0..cluster.bricks()).flat_map(|brick| cluster.tree(brick));
+    trees.filter(|(path, _)| is_directory(path)).map(|(_, gfid)| gfid).collect()
 }
 
 /// Heals everything.
@@ -86,7 +97,7 @@ fn pending(cluster: &Cluster) -> BTreeSet<Gfid> {
 }
 
 /// No marks, nothing in an index, and all copies equal, but for what clients left half done that died.
-pub(super) fn clean(cluster: &Cluster, mount: &Arc<Mount>) {
+pub(super) fn clean(cluster: &Cluster, mount: &Arc<Mount>, scenario: Scenario) {
     for mark in cluster.marks() {
         mount.history.violation(format!("a mark is left: {mark}"));
     }
@@ -96,7 +107,9 @@ pub(super) fn clean(cluster: &Cluster, mount: &Arc<Mount>) {
         let is_there = |gfid: &Gfid| cluster.object_of(brick, *gfid).is_some();
         index.pending.retain(is_there);
         index.dirty.retain(is_there);
-        index.entry_changes.retain(|gfid, _| is_there(gfid));
+        // A change that all copies refused leaves its name noted: an earlier change of that name may be, and need it. The next
+        // heal of the directory forgets it.
+        index.entry_changes.retain(|gfid, _| is_there(gfid) && scenario.trouble == Trouble::None);
         if index != Default::default() {
             mount.history.violation(format!("the index of brick {brick} is not empty: {index:?}"));
         }

@@ -27,12 +27,12 @@ pub(super) fn all(cluster: &Cluster, mount: &Arc<Mount>, healer: &Arc<Replicate>
     good_copies(cluster, mount, scenario);
     content(cluster, mount, scenario, owned, false);
     if scenario.trouble == Trouble::None {
-        heal::clean(cluster, mount);
+        heal::clean(cluster, mount, scenario);
     }
     heal::all(cluster, mount, healer);
     cluster.run_for(REST);
     if history.violations().is_empty() {
-        heal::clean(cluster, mount);
+        heal::clean(cluster, mount, scenario);
         content(cluster, mount, scenario, owned, true);
     }
 }
@@ -66,6 +66,7 @@ fn good_copies(cluster: &Cluster, mount: &Arc<Mount>, scenario: Scenario) {
         }
     }
     let never_ended = mount.history.never_ended();
+    let private = heal::private_directories(cluster);
     for (gfid, copies) in &objects {
         for copy in copies {
             if copy.marks.iter().flatten().any(|counter| *counter < 0) {
@@ -74,7 +75,8 @@ fn good_copies(cluster: &Cluster, mount: &Arc<Mount>, scenario: Scenario) {
         }
         for (index, what) in [(0, "data"), (1, "metadata"), (2, "names")] {
             let excuse = [None, Some(Unmarked::Attributes), Some(Unmarked::Names)][index];
-            let excused = excuse.is_some_and(|unmarked| never_ended.contains(&(*gfid, unmarked)));
+            let excused = excuse.is_some_and(|unmarked| never_ended.contains(&(*gfid, unmarked)))
+                || index == 2 && private.contains(gfid);
             let accused = |of: usize| copies.iter().any(|copy| copy.marks[of][index] != 0);
             let good: Vec<&Copy> = copies.iter().filter(|copy| !accused(copy.brick)).collect();
             let shown = || copies.iter().map(|copy| (copy.brick, &copy.marks)).collect::<Vec<_>>();
