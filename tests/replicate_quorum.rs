@@ -67,10 +67,18 @@ fn check(path: &Path, blocks: &[Block]) -> Result<()> {
         let Some(acknowledged) = block.acknowledged else { continue };
         let mut bytes = vec![0; BLOCK];
         file.read_exact_at(&mut bytes, (number * BLOCK) as u64)?;
+        let is = |seed: u64| bytes == pattern(BLOCK, seed);
+        let before = || (acknowledged >> 32 << 32..acknowledged).rev().find(|seed| is(*seed));
         ensure!(
-            bytes == pattern(BLOCK, acknowledged) || block.tried.iter().any(|seed| bytes == pattern(BLOCK, *seed)),
-            "block {number} of {} holds neither what was acknowledged nor what was tried later",
-            path.display()
+            is(acknowledged) || block.tried.iter().any(|seed| is(*seed)),
+            "block {number} of {} holds neither what was acknowledged, {acknowledged:#x}, nor what was tried later, {:x?}, but {}",
+            path.display(),
+            block.tried,
+            match before() {
+                Some(seed) => format!("{seed:#x} from before"),
+                None if bytes.iter().all(|byte| *byte == 0) => "zeros".to_owned(),
+                None => "something else".to_owned(),
+            }
         );
     }
     Ok(())
