@@ -212,7 +212,10 @@ pub(crate) fn cases() -> Vec<Case> {
                 b.plant_file(brick, &path, Some(planted(c)), "a file")
             },
             split,
-        ),
+        )
+        // Of a file and a directory with one name the C client sees the one that the last brick to answer tells of: what becomes of it
+        // differs from run to run.
+        .but(&["07", "08", "09", "10", "file-at-home/d on", "file-at-home/e on"]),
         case(
             "file-elsewhere",
             |work| work.has_directory("d"),
@@ -223,7 +226,7 @@ pub(crate) fn cases() -> Vec<Case> {
             },
             split,
         )
-        .but(&["03", "04", "05", "06", "07", "08", "09", "10", "file-elsewhere/d on"]),
+        .but(&["03", "04", "05", "06", "07", "08", "09", "10", "file-elsewhere/d on", "file-elsewhere/e on"]),
     ]
 }
 
