@@ -37,6 +37,11 @@ pub(super) fn private_directories(cluster: &Cluster) -> BTreeSet<Gfid> {
 
 /// Heals everything.
 pub(super) fn all(cluster: &Cluster, mount: &Arc<Mount>, healer: &Arc<Replicate>) {
+    // Removals that took a copy with data.
+    mount.history.retain_doomed(|gfid| {
+        let lacks_it = |brick: usize| !cluster.brick(brick).arbiter && cluster.object_of(brick, *gfid).is_none();
+        (0..cluster.bricks()).any(lacks_it)
+    });
     let mut errors = Vec::new();
     for _ in 0..ROUNDS {
         let mut healed = false;
@@ -62,7 +67,8 @@ pub(super) fn all(cluster: &Cluster, mount: &Arc<Mount>, healer: &Arc<Replicate>
             }
         }
     }
-    let pending = pending(cluster);
+    let lost = lost_in_removal(cluster, mount);
+    let pending: BTreeSet<Gfid> = pending(cluster).difference(&lost).copied().collect();
     if !pending.is_empty() {
         mount.history.violation(format!("{pending:?} cannot be healed: {errors:?}; {:?}", cluster.marks()));
     }
@@ -96,15 +102,35 @@ fn pending(cluster: &Cluster) -> BTreeSet<Gfid> {
     (0..cluster.bricks()).flat_map(|brick| cluster.pending_gfids(brick)).collect()
 }
 
+/// Files of which a removal that was not acknowledged took the only good content: it was done on the brick that had it, and
+/// failed on the arbiter, or found it away. What a brick that missed writes has left brings the name back, and the arbiter
+/// knows that the content is old. No healer copies from an arbiter (`__afr_selfheal_data`), so the marks stay: the
+/// owner, who was told of the failure, removes the file again.
+fn lost_in_removal(cluster: &Cluster, mount: &Arc<Mount>) -> BTreeSet<Gfid> {
+    let arbiter = (0..cluster.bricks()).find(|brick| cluster.brick(*brick).arbiter);
+    let Some(arbiter) = arbiter else { return BTreeSet::new() };
+    let bricks = || 0..cluster.bricks();
+    let accused = |gfid: Gfid, of: usize| {
+        let by = |by| cluster.object_of(by, gfid);
+        bricks().filter_map(by).any(|copy| super::super::trace::changelog(&copy, &format!("v-client-{of}"))[0] != 0)
+    };
+    let only_the_arbiter_is_good = |gfid: &Gfid| bricks().all(|brick| accused(*gfid, brick) == (brick != arbiter));
+    mount.history.doomed().into_iter().filter(only_the_arbiter_is_good).collect()
+}
+
 /// No marks, nothing in an index, and all copies equal, but for what clients left half done that died.
 pub(super) fn clean(cluster: &Cluster, mount: &Arc<Mount>, scenario: Scenario) {
-    for mark in cluster.marks() {
+    let lost = lost_in_removal(cluster, mount);
+    let paths = (0..cluster.bricks()).flat_map(|brick| cluster.tree(brick));
+    let lost_paths: BTreeSet<String> = paths.filter(|(_, gfid)| lost.contains(gfid)).map(|(path, _)| path).collect();
+    let is_lost = |mark: &String| lost_paths.iter().any(|path| mark.contains(&format!(": {path} ")));
+    for mark in cluster.marks().into_iter().filter(|mark| !is_lost(mark)) {
         mount.history.violation(format!("a mark is left: {mark}"));
     }
     for brick in 0..cluster.bricks() {
         let mut index = cluster.index(brick);
         // The daemon forgets what is not there any more.
-        let is_there = |gfid: &Gfid| cluster.object_of(brick, *gfid).is_some();
+        let is_there = |gfid: &Gfid| cluster.object_of(brick, *gfid).is_some() && !lost.contains(gfid);
         index.pending.retain(is_there);
         index.dirty.retain(is_there);
         // A change that all copies refused leaves its name noted: an earlier change of that name may be, and need it. The next
@@ -120,7 +146,8 @@ pub(super) fn clean(cluster: &Cluster, mount: &Arc<Mount>, scenario: Scenario) {
             Unmarked::Names => difference.starts_with(&format!("{path}/")),
             Unmarked::Attributes => difference.starts_with(&format!("{path}: ")),
         };
-        if !difference.starts_with(&format!("/{TRASH}")) && !half_done.iter().any(excused) {
+        let is_lost = lost_paths.iter().any(|path| difference.starts_with(&format!("{path}: ")));
+        if !difference.starts_with(&format!("/{TRASH}")) && !is_lost && !half_done.iter().any(excused) {
             mount.history.violation(difference);
         }
     }

@@ -93,6 +93,8 @@ struct State {
     crashed: BTreeSet<usize>,
     /// Changes of names and attributes that have begun and not ended, by number.
     unmarked: BTreeMap<u64, (Gfid, Unmarked)>,
+    /// Files whose owner removed them, and was not told that they are gone.
+    doomed: BTreeSet<Gfid>,
     log: Vec<String>,
     violations: Vec<String>,
 }
@@ -213,6 +215,26 @@ impl History {
     /// What changes that never ended were about.
     pub(super) fn never_ended(&self) -> BTreeSet<(Gfid, Unmarked)> {
         self.state().unmarked.values().copied().collect()
+    }
+
+    /// The only name of a file is about to be removed.
+    pub(super) fn dooms(&self, gfid: Gfid) {
+        self.state().doomed.insert(gfid);
+    }
+
+    /// It is removed.
+    pub(super) fn removed(&self, gfid: Gfid) {
+        self.state().doomed.remove(&gfid);
+    }
+
+    /// Forgets removals that `counts` says did nothing.
+    pub(super) fn retain_doomed(&self, counts: impl FnMut(&Gfid) -> bool) {
+        self.state().doomed.retain(counts);
+    }
+
+    /// Files whose removal failed or never ended.
+    pub(super) fn doomed(&self) -> BTreeSet<Gfid> {
+        self.state().doomed.clone()
     }
 
     /// A record is about to be appended to a log.

@@ -381,9 +381,14 @@ impl Program {
     async fn remove(&mut self, parent: &Arc<Inode>, name: &str) -> FopResult<()> {
         let context = self.mount.context(self.task);
         let inode = self.mount.lookup(&context, parent, name).await?;
+        let gfid = inode.gfid();
         let loc = Loc::entry(parent.clone(), name.to_owned(), inode);
         let _under_way = self.mount.history.unmarked(Unmarked::Names, &[parent.gfid()]);
+        self.mount.history.dooms(gfid);
         let result = self.mount.top.unlink(&context, &loc, 0, Dict::NULL).await;
+        if result.is_ok() {
+            self.mount.history.removed(gfid);
+        }
         self.noted(format!("unlink {name}"), &result);
         result.map(drop)
     }
