@@ -40,7 +40,9 @@ fn lock_helper() -> Result<()> {
 
 /// Starts a process that takes the lock, or waits for it.
 fn locker(sandbox: &Sandbox, kind: &str, file: &Path, name: &str) -> Result<Daemon> {
-    let mut command = Command::new(std::env::current_exe()?);
+    // Whoever started the tests in the background may have had them ignore SIGINT, which processes inherit.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT").arg(std::env::current_exe()?);
     command
         .args(["--exact", "lock_helper", "--include-ignored", "--test-threads=1"])
         .env(KIND_VARIABLE, kind)
