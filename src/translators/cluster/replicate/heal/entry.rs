@@ -13,7 +13,6 @@ use super::super::child_set::ChildSet;
 use super::super::core::Core;
 use super::super::lock::{Lockee, Locks};
 use super::Conclusion;
-use super::direction::Direction;
 use super::object::Healed;
 use super::recreate::NameView;
 use super::source::{Copy, Plan, of_entries};
@@ -175,7 +174,7 @@ impl Core {
         let mut view = self.view(context, directory, name).await;
         match of_entries(&direction, self.setting()) {
             Some(plan) => self.follow(context, &mut view, plan, direction.sources).await,
-            None => self.merge(context, &mut view, &direction).await,
+            None => self.merge(context, &mut view, direction.sources).await,
         }
     }
 
@@ -205,7 +204,7 @@ impl Core {
     }
 
     /// Gives all copies what any of them has: nobody knows what was removed, and losing is worse than keeping.
-    async fn merge(&self, context: &Context, view: &mut NameView<'_>, direction: &Direction) -> FopResult<()> {
+    async fn merge(&self, context: &Context, view: &mut NameView<'_>, sources: ChildSet) -> FopResult<()> {
         let Some(stat) = view.present().first().and_then(|first| view.stat(first)).copied() else { return Ok(()) };
         if view.present().iter().any(|child| view.stat(child).map(|stat| stat.file_type()) != Some(stat.file_type())) {
             return Err(self.disputed(view, "type"));
@@ -218,7 +217,7 @@ impl Core {
             [gfid] => *gfid,
             [] => return Err(self.error(Errno::EIO, "heal names").with_detail("an entry has no gfid anywhere")),
             _ => {
-                let winner = self.settle_gfids(view, direction, None)?;
+                let winner = self.settle_gfids(view, sources, None)?;
                 view.stat(winner).map(|stat| stat.gfid).unwrap_or_default()
             }
         };

@@ -138,7 +138,7 @@ impl Core {
                 return Err(only_this_time(error));
             }
             Verdict::Types => return Err(self.disputed(&view, "type")),
-            Verdict::Gfids => self.settle_gfids(&view, &direction, command)?,
+            Verdict::Gfids => self.settle_gfids(&view, direction.sources, command)?,
         };
         let Some(stat) = view.stat(source).copied() else { return Ok(()) };
         self.give_gfid(context, &mut view, stat.file_type(), &Value::Gfuuid(stat.gfid)).await?;
@@ -163,26 +163,20 @@ impl Core {
         believed.then_some(direction.sources)
     }
 
-    /// Who wins when copies have different objects under a name. Where the copies of the directory agree that nobody accuses,
-    /// the others missed that the object was replaced. Upstream does not trust them while any copy is dirty, and then nobody
-    /// wins. Nor does it count what only dirty copies have for less: that may be from a change that came to few copies, and
-    /// failed; what a quorum has that is not dirty is not from that one.
+    /// Who wins when copies have different objects under a name. `sources` are the copies of the directory that nobody
+    /// accuses: where these agree, the others missed that the object was replaced. Upstream does not trust them while any
+    /// copy is dirty, and then nobody wins.
     pub(super) fn settle_gfids(
         &self,
         view: &NameView<'_>,
-        direction: &Direction,
+        sources: ChildSet,
         command: Option<FopResult<Command>>,
     ) -> FopResult<usize> {
         let stats: Vec<Iatt> = self.all().iter().map(|child| view.stat(child).copied().unwrap_or_default()).collect();
         let candidates = view.present();
         let gfid = |child: usize| view.stat(child).map(|stat| stat.gfid);
-        let agreed_by =
-            |some: ChildSet| some.first().filter(|first| some.iter().all(|child| gfid(child) == gfid(*first)));
-        let trusted = direction.sources.and(candidates);
-        let is_clean = |child: &usize| direction.witness.get(*child).is_some_and(|count| *count == 0);
-        let clean: ChildSet = trusted.iter().filter(is_clean).collect();
-        let quorum = Some(clean).filter(|clean| self.options.quorum.is_on() && self.has_quorum(*clean));
-        let agreed = agreed_by(trusted).or_else(|| agreed_by(quorum?));
+        let trusted = sources.and(candidates);
+        let agreed = trusted.first().filter(|first| trusted.iter().all(|child| gfid(child) == gfid(*first)));
         let winner = match command {
             Some(command) => obey(command?, &stats, candidates).map_err(|why| match why {
                 Undecided::Refused(text) => self.disputed(view, "gfid").with_detail(text),

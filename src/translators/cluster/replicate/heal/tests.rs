@@ -497,22 +497,6 @@ fn names_of_different_objects() {
     }
 }
 
-/// What one copy did of a change that failed on the others gives way to what a quorum has.
-#[test]
-fn a_name_that_only_a_dirty_copy_has_different_is_that_of_the_others() {
-    let rig = Rig::plain();
-    rig.create("/f", "x");
-    rig.cluster.lose(1, "/f");
-    let child = rig.cluster.children(0).remove(1);
-    let loc = rig.loc("/f", Inode::fresh());
-    let xdata = Dict::empty().with("gfid-req", Value::Gfuuid(Gfid::from_random([9; 16])));
-    rig.run(child.mknod(&Context::internal(), &loc, 0o100_600, 0, 0, xdata));
-    let dirty: Vec<u8> = [0, 0, 1_i32].iter().flat_map(|counter| counter.to_be_bytes()).collect();
-    rig.cluster.put_xattr(1, "/", "trusted.afr.dirty", Some(&dirty));
-    look_for(&rig, "/f").unwrap();
-    assert_eq!(rig.cluster.gfid(1, "/f"), rig.cluster.gfid(0, "/f"));
-}
-
 #[test]
 fn a_name_is_not_healed_with_a_brick_away() {
     let rig = Rig::plain();
