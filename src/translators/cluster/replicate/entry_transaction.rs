@@ -102,7 +102,7 @@ impl<O: Operation> Transaction<O> {
             let error = locks.refusal().cloned().unwrap_or_else(|| core.no_quorum(locked, self.step));
             return reply.send(Err(error));
         }
-        let (noted, accused) = if core.options.optimistic_changelog && locked == core.all() && self.seem_whole() {
+        let (noted, accused) = if core.options.optimistic_changelog && locked == core.all() {
             (None, ChildSet::EMPTY)
         } else {
             match self.note_begin(&context, locked).await {
@@ -114,36 +114,11 @@ impl<O: Operation> Transaction<O> {
         if good.is_empty() || !core.has_quorum(good) {
             return reply.send(Err(core.no_quorum(good, self.step)));
         }
-        if let Some(noted) = noted
-            && core.options.quorum.is_on()
-            && noted != core.all()
-            && noted.minus(accused).is_empty()
-        {
-            // What is done now is missed by the rest, which would be accused too, so that no copy were good. Upstream goes on,
-            // and its heal brings removed names back. Nobody can read the directory either before it is healed.
-            let marks = Marks { on: noted, pending: Some(ChildSet::EMPTY), dirty: -1, name: NameIndex::Leave };
-            let nothing = Verdict {
-                success: None,
-                failed: ChildSet::EMPTY,
-                marks: Some(marks),
-                missed: ChildSet::EMPTY,
-                answer_first: false,
-            };
-            let _ = self.note_end(&context, &nothing, None).await;
-            let detail = "each copy that is here missed names of the directory; it must be healed first";
-            return reply.send(Err(core.error(Errno::ENOTCONN, self.step).with_detail(detail)));
-        }
         let mut replies = self.do_it_where_it_fits(good, accused, &locks).await;
         let stray = self.operation.refuse_strays(core, &mut replies);
         let outcomes = replies.iter().map(|(index, reply)| (*index, reply.as_ref().err().map(|error| error.errno)));
-        let facts = Facts {
-            count: core.count(),
-            quorum: core.options.quorum,
-            locked,
-            noted,
-            accused,
-            outcomes: outcomes.collect(),
-        };
+        let facts =
+            Facts { count: core.count(), quorum: core.options.quorum, locked, noted, outcomes: outcomes.collect() };
         let verdict = judge(&facts);
         for (index, reply) in replies.iter().filter(|(index, _)| verdict.failed.contains(*index)) {
             if let Err(error) = reply {
@@ -201,16 +176,6 @@ impl<O: Operation> Transaction<O> {
     fn lockees(&self) -> SmallVec<[Lockee; 3]> {
         let names = self.names.iter().map(|name| Lockee::name(&name.parent, &name.name));
         names.chain(self.victim.iter().map(Lockee::all_names)).collect()
-    }
-
-    /// False when a copy is known to have missed names. Then the note of the beginning is needed for what it tells.
-    fn seem_whole(&self) -> bool {
-        let whole = self.core.data_children();
-        let is_whole = |name: &Name| {
-            let readable = self.core.inode(&name.parent).readable();
-            readable.is_none_or(|readable| whole.minus(readable.of(Kind::Entry)).is_empty())
-        };
-        self.names.iter().all(is_whole)
     }
 
     /// Notes on the copies that names begin to change; returns those that could note it, and those that missed names.

@@ -18,8 +18,6 @@ pub struct Facts {
     pub locked: ChildSet,
     /// Children on which the operation was noted before it began; `None` when all copies were there and nothing was noted.
     pub noted: Option<ChildSet>,
-    /// Children that missed names of the directories before, as far as the note told.
-    pub accused: ChildSet,
     /// What the children said that were asked.
     pub outcomes: SmallVec<[(usize, Option<Errno>); 3]>,
 }
@@ -97,10 +95,8 @@ pub fn judge(facts: &Facts) -> Verdict {
         let failed = facts.locked.minus(refused);
         return Verdict { success: None, failed, marks: Some(marks), missed: ChildSet::EMPTY, answer_first: false };
     }
-    // When only copies did it that missed names before, accusing the others would leave no good copy of the directory.
-    let no_good_copy = is_only_by_accused(facts, succeeded) && fine != all;
     // Upstream counts copies that are not empty as successes. What one copy removed and two kept is still there.
-    if succeeded.is_empty() || !facts.quorum.met(succeeded, facts.count) || no_good_copy {
+    if succeeded.is_empty() || !facts.quorum.met(succeeded, facts.count) {
         // Nobody is accused, for on the other side of a split network others may accuse ours.
         let marks = doubt(facts, fine).filter(|_| facts.quorum.is_on());
         return Verdict { success: None, failed, marks, missed: ChildSet::EMPTY, answer_first: false };
@@ -128,11 +124,6 @@ pub fn doubt(facts: &Facts, fine: ChildSet) -> Option<Marks> {
     unnoted.then_some(Marks { on: fine, pending: None, dirty: 1, name: NameIndex::Add })
 }
 
-/// True when all of these copies missed names before: what they say of a name need not be so.
-fn is_only_by_accused(facts: &Facts, children: ChildSet) -> bool {
-    facts.quorum.is_on() && !facts.accused.is_empty() && children.minus(facts.accused).is_empty()
-}
-
 /// The copies that failed alike, if they are a quorum and some other copy did it, or may have.
 fn refused_by_quorum(facts: &Facts) -> Option<ChildSet> {
     let alike = |errno: Errno| -> ChildSet {
@@ -141,9 +132,6 @@ fn refused_by_quorum(facts: &Facts) -> Option<ChildSet> {
     let settled = |errno: &Errno| !matches!(*errno, Errno::ENOTCONN | Errno::ENOTEMPTY);
     let errnos = facts.outcomes.iter().filter_map(|(_, outcome)| *outcome).filter(settled);
     let refused = errnos.map(alike).find(|refused| facts.quorum.is_on() && facts.quorum.met(*refused, facts.count))?;
-    if is_only_by_accused(facts, refused) {
-        return None;
-    }
     let done_elsewhere = |(_, outcome): &(usize, Option<Errno>)| matches!(outcome, None | Some(Errno::ENOTCONN));
     facts.outcomes.iter().any(done_elsewhere).then_some(refused)
 }
@@ -172,7 +160,6 @@ mod tests {
             quorum: Quorum::Auto,
             locked: outcomes.iter().map(|(index, _)| *index).collect(),
             noted: noted.map(set),
-            accused: ChildSet::EMPTY,
             outcomes: outcomes.iter().copied().collect(),
         }
     }
@@ -196,21 +183,6 @@ mod tests {
     const ENOSPC: Option<Errno> = Some(Errno::ENOSPC);
     const GONE: Option<Errno> = Some(Errno::ENOTCONN);
     const FULL: Option<Errno> = Some(Errno::ENOTEMPTY);
-
-    #[test]
-    fn a_copy_that_nobody_accuses_stays() {
-        let accused = set(&[0, 1]);
-        let done = Facts { accused, ..facts(&[(0, OK), (1, OK), (2, ENOSPC)], Some(&[0, 1, 2])) };
-        assert_eq!(
-            judge(&done),
-            verdict(None, &[2], None, &[], false),
-            "the mark of the beginning stays, nobody is accused"
-        );
-        let refused = Facts { accused, ..facts(&[(0, EPERM), (1, EPERM), (2, OK)], Some(&[0, 1, 2])) };
-        assert_eq!(judge(&refused).marks, None, "they may say so because of what they missed");
-        let everywhere = Facts { accused: set(&[0, 1, 2]), ..facts(&[(0, OK), (1, OK), (2, OK)], Some(&[0, 1, 2])) };
-        assert_eq!(judge(&everywhere).success, Some(set(&[0, 1, 2])), "nobody is accused for it");
-    }
 
     #[test]
     fn table() {
