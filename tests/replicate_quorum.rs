@@ -4,13 +4,14 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use rustix::fs::{XattrFlags, setxattr};
 use rustix::io::Errno;
+use support::backends;
 use support::client::{Client, Mount};
 use support::cluster::Mountable;
 use support::content::{Random, pattern};
@@ -60,25 +61,56 @@ fn hammer(client: Client, file: &File, seed: u64, stop: &AtomicBool) -> Result<V
     Ok(blocks)
 }
 
-/// Acknowledged blocks are there, or what was tried after them.
-fn check(path: &Path, blocks: &[Block]) -> Result<()> {
+/// What a block holds, in words; the worker's first seed is `first`, its last acknowledged one `last`.
+fn words(bytes: &[u8], first: u64, last: u64) -> String {
+    match (first..=last).rev().find(|seed| bytes == pattern(BLOCK, *seed)) {
+        Some(seed) => format!("{seed:#x}"),
+        None if bytes.iter().all(|byte| *byte == 0) => "zeros".to_owned(),
+        None => "something else".to_owned(),
+    }
+}
+
+/// What the copies of a file hold and say of each other at one time.
+struct Copies(Vec<(Vec<u8>, Vec<String>)>);
+
+impl Copies {
+    fn read(volume: &ReplicatedVolume, name: &str) -> Result<Self> {
+        let copy = |brick: &PathBuf| -> Result<(Vec<u8>, Vec<String>)> {
+            let attributes = backends::read_attributes(&brick.join(name))?.into_iter();
+            let marks = attributes.filter(|(key, _)| key.starts_with("trusted.afr."));
+            Ok((fs::read(brick.join(name))?, marks.map(|(key, value)| format!("{key}={value:?}")).collect()))
+        };
+        volume.bricks().iter().map(copy).collect::<Result<_>>().map(Self)
+    }
+
+    fn block(&self, number: usize, last: u64) -> Vec<String> {
+        let (start, end) = (number * BLOCK, (number + 1) * BLOCK);
+        let first = last >> 32 << 32;
+        let words =
+            |bytes: &[u8]| bytes.get(start..end).map_or("nothing".to_owned(), |block| words(block, first, last));
+        self.0.iter().map(|(bytes, marks)| format!("{} {}", words(bytes), marks.join(" "))).collect()
+    }
+}
+
+/// Acknowledged blocks are there, or what was tried after them. `before` is what the copies were before the bricks came back.
+fn check(path: &Path, blocks: &[Block], before: &Copies, volume: &ReplicatedVolume, name: &str) -> Result<()> {
     let file = File::open(path)?;
     for (number, block) in blocks.iter().enumerate() {
         let Some(acknowledged) = block.acknowledged else { continue };
         let mut bytes = vec![0; BLOCK];
         file.read_exact_at(&mut bytes, (number * BLOCK) as u64)?;
         let is = |seed: u64| bytes == pattern(BLOCK, seed);
-        let before = || (acknowledged >> 32 << 32..acknowledged).rev().find(|seed| is(*seed));
-        ensure!(
-            is(acknowledged) || block.tried.iter().any(|seed| is(*seed)),
-            "block {number} of {} holds neither what was acknowledged, {acknowledged:#x}, nor what was tried later, {:x?}, but {}",
+        if is(acknowledged) || block.tried.iter().any(|seed| is(*seed)) {
+            continue;
+        }
+        anyhow::bail!(
+            "block {number} of {} holds neither what was acknowledged, {acknowledged:#x}, nor what was tried later, {:x?}, but {}; \
+             on the bricks it was {:?} before they came back and is {:?}",
             path.display(),
             block.tried,
-            match before() {
-                Some(seed) => format!("{seed:#x} from before"),
-                None if bytes.iter().all(|byte| *byte == 0) => "zeros".to_owned(),
-                None => "something else".to_owned(),
-            }
+            words(&bytes, acknowledged >> 32 << 32, acknowledged),
+            before.block(number, acknowledged),
+            Copies::read(volume, name)?.block(number, acknowledged),
         );
     }
     Ok(())
@@ -149,6 +181,7 @@ fn lost_and_back(sandbox: &Sandbox, shape: Shape, client: Client, dead: [usize; 
     let log = fs::read_to_string(sandbox.log("mnt-one"))?;
     ensure!(log.to_lowercase().contains("quorum"), "the log of {client} does not say that quorum is lost");
 
+    let before = [Copies::read(&volume, "file-0")?, Copies::read(&volume, "file-1")?];
     volume.restart()?;
     for (mount, file) in mounts.iter().zip(&files) {
         let took = wait::until("the open file works again", BACK_LIMIT, || {
@@ -162,9 +195,10 @@ fn lost_and_back(sandbox: &Sandbox, shape: Shape, client: Client, dead: [usize; 
     drop((files, shared));
     println!("healed after {:?}", volume.settle(HEAL_LIMIT)?);
     // Workers are in the order: own file, shared file, of one mount, then of the other.
-    for (name, blocks) in [("file-0", &blocks[0]), ("file-1", &blocks[2])] {
+    for (name, blocks, before) in [("file-0", &blocks[0], &before[0]), ("file-1", &blocks[2], &before[1])] {
         for mount in &mounts {
-            check(&mount.join(name), blocks).with_context(|| format!("{name} read through {}", mount.client()))?;
+            check(&mount.join(name), blocks, before, &volume, name)
+                .with_context(|| format!("{name} read through {}", mount.client()))?;
         }
     }
     ensure!(fs::read(mounts[0].join("victim"))? == b"text");
