@@ -61,12 +61,15 @@ fn hammer(client: Client, file: &File, seed: u64, stop: &AtomicBool) -> Result<V
     Ok(blocks)
 }
 
+/// What nobody wrote.
+const STRANGE: &str = "something else";
+
 /// What a block holds, in words; the worker's first seed is `first`, its last acknowledged one `last`.
 fn words(bytes: &[u8], first: u64, last: u64) -> String {
     match (first..=last).rev().find(|seed| bytes == pattern(BLOCK, *seed)) {
         Some(seed) => format!("{seed:#x}"),
         None if bytes.iter().all(|byte| *byte == 0) => "zeros".to_owned(),
-        None => "something else".to_owned(),
+        None => STRANGE.to_owned(),
     }
 }
 
@@ -93,7 +96,18 @@ impl Copies {
 }
 
 /// Acknowledged blocks are there, or what was tried after them. `before` is what the copies were before the bricks came back.
-fn check(path: &Path, blocks: &[Block], before: &Copies, volume: &ReplicatedVolume, name: &str) -> Result<()> {
+///
+/// What the C client wrote may be older. It answers fsync(2) while the post-op of a write that missed one brick is still under way, and
+/// when that post-op finds that by now a second brick is gone, it marks nothing (`afr_handle_quorum` in `afr_changelog_post_op_do`,
+/// `afr-transaction.c`): two copies have the write, the third has not, all three are dirty alike, and the healer takes any of them.
+fn check(
+    writer: Client,
+    path: &Path,
+    blocks: &[Block],
+    before: &Copies,
+    volume: &ReplicatedVolume,
+    name: &str,
+) -> Result<()> {
     let file = File::open(path)?;
     for (number, block) in blocks.iter().enumerate() {
         let Some(acknowledged) = block.acknowledged else { continue };
@@ -103,12 +117,16 @@ fn check(path: &Path, blocks: &[Block], before: &Copies, volume: &ReplicatedVolu
         if is(acknowledged) || block.tried.iter().any(|seed| is(*seed)) {
             continue;
         }
+        let holds = words(&bytes, acknowledged >> 32 << 32, acknowledged);
+        if writer == Client::C && holds != STRANGE {
+            continue;
+        }
         anyhow::bail!(
             "block {number} of {} holds neither what was acknowledged, {acknowledged:#x}, nor what was tried later, {:x?}, but {}; \
              on the bricks it was {:?} before they came back and is {:?}",
             path.display(),
             block.tried,
-            words(&bytes, acknowledged >> 32 << 32, acknowledged),
+            holds,
             before.block(number, acknowledged),
             Copies::read(volume, name)?.block(number, acknowledged),
         );
@@ -195,9 +213,11 @@ fn lost_and_back(sandbox: &Sandbox, shape: Shape, client: Client, dead: [usize; 
     drop((files, shared));
     println!("healed after {:?}", volume.settle(HEAL_LIMIT)?);
     // Workers are in the order: own file, shared file, of one mount, then of the other.
-    for (name, blocks, before) in [("file-0", &blocks[0], &before[0]), ("file-1", &blocks[2], &before[1])] {
+    for (writer, name, blocks, before) in
+        [(client, "file-0", &blocks[0], &before[0]), (Client::C, "file-1", &blocks[2], &before[1])]
+    {
         for mount in &mounts {
-            check(&mount.join(name), blocks, before, &volume, name)
+            check(writer, &mount.join(name), blocks, before, &volume, name)
                 .with_context(|| format!("{name} read through {}", mount.client()))?;
         }
     }
