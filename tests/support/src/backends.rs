@@ -70,6 +70,12 @@ impl Tree {
         Ok(tree)
     }
 
+    /// What a brick that was killed in the middle of a CREATE, MKDIR or the like left behind: names without a gfid.
+    pub fn half_made(&self) -> impl Iterator<Item = PathBuf> {
+        let unnamed = self.entries.iter().filter(|(_, entry)| !entry.attributes.contains_key("trusted.gfid"));
+        unnamed.map(|(path, _)| self.root.join(path))
+    }
+
     /// The changelog keys that are not zero, by path.
     pub fn marks(&self) -> impl Iterator<Item = (&Path, &str, Counters)> {
         self.entries.iter().flat_map(|(path, entry)| {

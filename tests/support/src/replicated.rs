@@ -1,10 +1,11 @@
 //! Replicated volumes of every kind, made by a real `glusterd` with its self-heal daemon: bricks die and return, heals are waited for,
 //! and the copies are compared.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::backends;
 use crate::client::Source;
@@ -119,9 +120,16 @@ impl ReplicatedVolume {
         self.volume.brick_process(index)
     }
 
-    /// SIGKILL to one brick (from 0).
+    /// SIGKILL to one brick (from 0), and removal of names that it was just making and has not given a gfid: neither the self-heal daemon
+    /// nor a client can heal or remove those (`tests/replicate_half_made.rs`), an administrator must.
     pub fn kill(&self, index: usize) -> Result<()> {
-        self.volume.kill_brick(index)
+        self.volume.kill_brick(index)?;
+        for path in backends::Tree::read(self.brick(index)?)?.half_made() {
+            println!("half made when the brick died: {}", path.display());
+            if path.is_dir() && !path.is_symlink() { fs::remove_dir(&path) } else { fs::remove_file(&path) }
+                .with_context(|| path.display().to_string())?;
+        }
+        Ok(())
     }
 
     /// SIGKILL to the self-heal daemon; it comes back with the next [`ReplicatedVolume::restart`].
