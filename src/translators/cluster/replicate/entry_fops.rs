@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rgfs_protocol::{Dict, Errno};
+use rgfs_protocol::{Dict, Errno, Gfid};
 use smallvec::{SmallVec, smallvec};
 
 use super::child_set::ChildSet;
@@ -67,27 +67,13 @@ impl Operation for Make {
         reply.as_ref().err().filter(|error| error.errno == Errno::EEXIST).cloned()
     }
 
+    fn object(&self, answer: &EntryReply) -> Option<Gfid> {
+        matches!(self.what, What::File { .. }).then_some(answer.stat.gfid)
+    }
+
     /// CREATE opens what is there. A copy that missed a rename may have another file of that name, and would write to that
     /// one through this fd. So the fd is not used: the caller looks the name up again, and opens what that finds.
-    fn refuse_strays(&self, core: &Core, replies: &mut Replies<EntryReply>) -> Option<FopError> {
-        if !matches!(self.what, What::File { .. }) {
-            return None;
-        }
-        let found = || replies.iter().filter_map(|(_, reply)| Some(reply.as_ref().ok()?.stat.gfid));
-        let first = found().next()?;
-        if found().all(|gfid| gfid == first) {
-            return None;
-        }
-        let copies_of = |gfid| found().filter(|other| *other == gfid).count();
-        // Of equally many the first.
-        let most = found().map(copies_of).max();
-        let chosen = found().find(|gfid| Some(copies_of(*gfid)) == most)?;
-        for (index, reply) in replies.iter_mut() {
-            if reply.as_ref().is_ok_and(|reply| reply.stat.gfid != chosen) {
-                let error = FopError::new(Errno::EEXIST, core.child(*index).name(), "create");
-                *reply = Err(error.with_detail("this brick has another file of that name"));
-            }
-        }
+    fn stray_answer(&self, core: &Core) -> Option<FopError> {
         Some(core.error(Errno::ESTALE, "create").with_detail("the bricks had different files of that name"))
     }
 
@@ -142,6 +128,10 @@ impl Operation for Move {
 
     fn call<'a>(&'a self, child: &'a Arc<dyn Translator>, context: &'a Context) -> Call<'a, RenameReply> {
         child.rename(context, &self.old, &self.new, self.xdata.clone())
+    }
+
+    fn object(&self, answer: &RenameReply) -> Option<Gfid> {
+        Some(answer.stat.gfid)
     }
 
     fn inode(&self) -> &Arc<Inode> {

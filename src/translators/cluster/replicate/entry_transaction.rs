@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use rgfs_protocol::{Dict, Errno, Value};
+use rgfs_protocol::{Dict, Errno, Gfid, Value};
 use smallvec::SmallVec;
 
 use super::changelog::{Counters, Kind};
@@ -52,10 +52,15 @@ pub(super) trait Operation: Send + Sync + 'static {
         reply.as_ref().err().filter(|error| error.errno == Errno::EEXIST).cloned()
     }
 
-    /// Finds the copies that did it to another object than the others, and turns their answers into failures. Returns what
-    /// the application is told then, whatever comes of it.
-    fn refuse_strays(&self, core: &Core, replies: &mut Replies<Self::Answer>) -> Option<FopError> {
-        let _ = (core, replies);
+    /// The object that a copy did it to, where copies may have different ones of that name.
+    fn object(&self, answer: &Self::Answer) -> Option<Gfid> {
+        let _ = answer;
+        None
+    }
+
+    /// What the application is told when copies did it to different objects, whatever comes of it. `None`: what the right ones said.
+    fn stray_answer(&self, core: &Core) -> Option<FopError> {
+        let _ = core;
         None
     }
 
@@ -115,7 +120,10 @@ impl<O: Operation> Transaction<O> {
             return reply.send(Err(core.no_quorum(good, self.step)));
         }
         let mut replies = self.do_it_where_it_fits(good, accused, &locks).await;
-        let stray = self.operation.refuse_strays(core, &mut replies);
+        let stray = match self.refuse_strays(&context, &mut replies, snapshot).await {
+            true => self.operation.stray_answer(core),
+            false => None,
+        };
         let outcomes = replies.iter().map(|(index, reply)| (*index, reply.as_ref().err().map(|error| error.errno)));
         let facts =
             Facts { count: core.count(), quorum: core.options.quorum, locked, noted, outcomes: outcomes.collect() };

@@ -70,6 +70,7 @@ mod session_tests;
 mod sessions;
 mod split_brain;
 mod status;
+mod strays;
 pub mod super_fast_hash;
 mod target;
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! What is there is there all the time: while another client renames over it, and while a brick comes and goes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rgfs_protocol::{Dict, FileType, Gfid, Value};
 
-use super::testing::{REPLICA_3, mounts, program, root};
-use crate::simulation::Cluster;
+use super::testing::{REPLICA_3, Replica, mounts, program, root};
+use crate::simulation::{Cluster, Layout};
 use crate::{Fd, Inode, Loc, Translator};
 
 const FLAGS: i32 = libc::O_RDWR | libc::O_CREAT;
@@ -91,5 +92,33 @@ fn a_brick_that_comes_and_goes_fails_no_read() {
             cluster.run_for(Duration::from_millis(600));
         };
         assert!(errors.is_empty(), "seed {seed}: {}: {}", errors.len(), errors[0]);
+    }
+}
+
+/// The kernel remembers names for a second: it asks for the rename without a look that would have healed the name.
+#[test]
+fn a_rename_of_what_a_copy_missed_is_a_rename_that_it_missed() {
+    for good in [0, 1] {
+        let layout = Layout { replicas: 2, arbiter: false };
+        let replica = Replica::with(layout, 1, &[("granular-entry-heal", "on")]);
+        let (cluster, top) = (&replica.cluster, &replica.clients[0]);
+        let (other, moved) = (replica.file("name", 1), replica.file("moved", 2));
+        let rename = |inode: &Arc<Inode>, over: Arc<Inode>, old: &str, new: &str| {
+            let (old, new) =
+                (Loc::entry(root(), old.to_owned(), inode.clone()), Loc::entry(root(), new.to_owned(), over));
+            cluster.block_on(top.rename(&program(0), &old, &new, Dict::NULL))
+        };
+        cluster.kill_brick(1 - good);
+        cluster.run_for(Duration::from_secs(1));
+        rename(&moved, other, "moved", "name").unwrap();
+        cluster.restart_brick(1 - good);
+        cluster.run_for(Duration::from_secs(10));
+        let reply = rename(&moved, Inode::fresh(), "name", "new").unwrap();
+        assert_eq!(reply.stat.gfid, moved.gfid(), "brick {good} is right");
+        for _ in 0..2 {
+            cluster.block_on(top.heal(&root())).unwrap();
+        }
+        assert_eq!(cluster.compare_bricks(), Vec::<String>::new(), "brick {good} is right");
+        assert_eq!(cluster.gfid(1 - good, "/new"), Some(moved.gfid()), "brick {good} is right");
     }
 }
