@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::Translator;
+use crate::clock::Clock;
 use crate::event::Status;
 use crate::inode::KeySpan;
 use crate::translators::cluster::distribute::Distribute;
@@ -46,6 +47,9 @@ pub struct LiveGraph {
     new_leaves: HashSet<Arc<str>>,
     /// The keys of the state that each translator leaves on inodes and fds.
     keys: HashMap<Arc<str>, KeySpan>,
+    /// Names of the volumes that are being taken out.
+    leaving: HashSet<Arc<str>>,
+    clock: Arc<dyn Clock>,
     news: ready::News,
 }
 
@@ -125,7 +129,8 @@ impl LiveGraph {
         }
         let top = graph.top().and_then(|top| built.remove(&top.name)).ok_or(BuildError::Empty)?;
         let news = ready::News::of(leaves.iter().chain([&top]));
-        Ok(LiveGraph { description: graph.clone(), top, leaves, new_leaves, keys, news })
+        let (leaving, clock) = (switch::leaving(graph), environment.clock.clone());
+        Ok(LiveGraph { description: graph.clone(), top, leaves, new_leaves, keys, leaving, clock, news })
     }
 
     /// The connection to the brick that `volume` describes, with its keys, if this graph has it.

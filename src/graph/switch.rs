@@ -15,8 +15,8 @@
 //! in them mean nothing to another graph. The old graph ends with its last user.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use rgfs_protocol::{Dict, Errno};
 use tokio::sync::Notify;
@@ -28,6 +28,9 @@ use crate::translators::cluster::join_all;
 use crate::{Context, Fd, FopError, FopResult, Inode, Loc, Translator};
 
 mod fops;
+mod leaving;
+
+pub(super) use leaving::leaving;
 
 /// Files that are looked for in the new graph at a time.
 const BATCH: usize = 64;
@@ -58,6 +61,8 @@ pub struct Generation {
     is_closing: AtomicBool,
     idle: Notify,
     on_end: Mutex<Option<OnEnd>>,
+    /// When a fop first failed for want of a brick that leaves the volume.
+    bereft: OnceLock<Instant>,
 }
 
 type OnEnd = Box<dyn FnOnce() + Send>;
@@ -81,6 +86,7 @@ impl Generation {
             is_closing: AtomicBool::new(false),
             idle: Notify::new(),
             on_end: Mutex::new(None),
+            bereft: OnceLock::new(),
         })
     }
 
@@ -123,6 +129,8 @@ struct Seat {
     generation: Arc<Generation>,
     /// It counts as being at work.
     counted: bool,
+    /// The fop is about what stays with this graph.
+    kept: bool,
 }
 
 impl Seat {
@@ -239,18 +247,18 @@ impl Switch {
             return None;
         }
         turn.current.at_work.fetch_add(1, Ordering::SeqCst);
-        Some(Seat { generation: turn.current.clone(), counted: true })
+        Some(Seat { generation: turn.current.clone(), counted: true, kept: false })
     }
 
     /// Takes a place in the graph that `fd` belongs to.
     async fn seat_of(&self, fd: &Fd) -> Seat {
         match self.kept_graph(fd) {
-            Some(generation) => Seat { generation, counted: false },
+            Some(generation) => Seat { generation, counted: false, kept: true },
             None => {
                 let seat = self.seat().await;
                 // It may have been assigned while we waited.
                 match self.kept_graph(fd) {
-                    Some(generation) => Seat { generation, counted: false },
+                    Some(generation) => Seat { generation, counted: false, kept: true },
                     None => seat,
                 }
             }

@@ -13,7 +13,8 @@ use crate::event::EventSource;
 use crate::reply::*;
 use crate::{Context, Fd, FopResult, Loc, Translator};
 
-/// Writes the fops that are passed on as they are: `by_name` to the graph of the time, `by_fd` to that of the fd.
+/// Writes the fops that are passed on as they are: `by_name` to the graph of the time, `by_fd` to that of the fd. In a graph that
+/// a brick leaves they may have to be done [again](super::leaving).
 macro_rules! switched {
     (
         by_name { $($name:ident($($argument:ident: $type:ty),*) -> $reply:ty;)* }
@@ -25,7 +26,14 @@ macro_rules! switched {
             $(
                 async fn $name(&self, context: &Context, $($argument: $type),*) -> FopResult<$reply> {
                     let seat = self.seat().await;
-                    seat.top().$name(context, $($argument),*).await
+                    if !seat.is_shrinking() {
+                        return seat.top().$name(context, $($argument),*).await;
+                    }
+                    let first = seat.top().$name(context, $(Clone::clone(&$argument)),*).await;
+                    match self.outlasts(seat, &first).await {
+                        true => self.seat().await.top().$name(context, $($argument),*).await,
+                        false => first,
+                    }
                 }
             )*
             $(
@@ -36,7 +44,14 @@ macro_rules! switched {
                     $($fd_argument: $fd_type),*
                 ) -> FopResult<$fd_reply> {
                     let seat = self.seat_of(fd).await;
-                    seat.top().$fd_name(context, fd, $($fd_argument),*).await
+                    if !seat.is_shrinking() {
+                        return seat.top().$fd_name(context, fd, $($fd_argument),*).await;
+                    }
+                    let first = seat.top().$fd_name(context, fd, $(Clone::clone(&$fd_argument)),*).await;
+                    match self.outlasts(seat, &first).await {
+                        true => self.seat_of(fd).await.top().$fd_name(context, fd, $($fd_argument),*).await,
+                        false => first,
+                    }
                 }
             )*
             $($others)*
@@ -119,13 +134,19 @@ switched! {
 
     async fn flush(&self, context: &Context, fd: &Arc<Fd>, xdata: Dict) -> FopResult<Dict> {
         let seat = self.seat_of(fd).await;
-        let reply = seat.top().flush(context, fd, xdata).await;
+        let mut reply = seat.top().flush(context, fd, xdata.clone()).await;
+        if self.outlasts(seat, &reply).await {
+            reply = self.seat_of(fd).await.top().flush(context, fd, xdata).await;
+        }
         self.with_failure(fd, reply)
     }
 
     async fn fsync(&self, context: &Context, fd: &Arc<Fd>, datasync: bool, xdata: Dict) -> FopResult<PrePostReply> {
         let seat = self.seat_of(fd).await;
-        let reply = seat.top().fsync(context, fd, datasync, xdata).await;
+        let mut reply = seat.top().fsync(context, fd, datasync, xdata.clone()).await;
+        if self.outlasts(seat, &reply).await {
+            reply = self.seat_of(fd).await.top().fsync(context, fd, datasync, xdata).await;
+        }
         self.with_failure(fd, reply)
     }
 
@@ -158,7 +179,11 @@ switched! {
         if cmd == LkCmd::SetLkW {
             seat.sit_back();
         }
-        seat.top().lk(context, fd, cmd, flock, xdata).await
+        let first = seat.top().lk(context, fd, cmd, flock.clone(), xdata.clone()).await;
+        match self.outlasts(seat, &first).await {
+            true => Box::pin(self.lk(context, fd, cmd, flock, xdata)).await,
+            false => first,
+        }
     }
 
     async fn inodelk(

@@ -17,7 +17,11 @@ const TEXT: &str = "volume brick type protocol/client end-volume \
 const FOREVER: Duration = Duration::from_secs(60);
 
 fn live(brick: &Arc<Recorder>) -> LiveGraph {
-    LiveGraph::build_with(&graph(TEXT), &environment(), None, |volume, children, environment| {
+    live_from(TEXT, brick)
+}
+
+fn live_from(text: &str, brick: &Arc<Recorder>) -> LiveGraph {
+    LiveGraph::build_with(&graph(text), &environment(), None, |volume, children, environment| {
         match volume.kind.canonical {
             "protocol/client" => Ok(brick.clone() as Arc<dyn Translator>),
             _ => crate::graph::construct(volume, children, environment),
@@ -199,4 +203,57 @@ async fn news_come_from_the_graph_of_the_time() {
     turning.new.events().announce(&news);
     turning.new.announce(Status::Down("gone".into()));
     assert_eq!(*heard.lock().unwrap(), 2);
+}
+
+/// The same brick, which is being taken out of the volume.
+const LEAVING: &str = "volume brick type protocol/client end-volume \
+                       volume top type cluster/distribute option decommissioned-bricks brick subvolumes brick end-volume";
+
+fn taken_out() -> Turning {
+    let (old, new) = (Recorder::new("brick"), Recorder::new("brick"));
+    old.fail("stat", Errno::ENOTCONN);
+    old.fail("lk", Errno::ENOTCONN);
+    old.fail("access", Errno::EACCES);
+    new.on("lk", |_| Ok(Some(crate::reply::LkReply { flock: flock(), xdata: Dict::NULL })));
+    Turning { switch: Switch::new(live_from(LEAVING, &old)), old, new, forgotten: Arc::default() }
+}
+
+#[tokio::test]
+async fn what_needs_a_brick_that_was_taken_out_is_done_in_the_graph_without_it() {
+    let turning = taken_out();
+    let (fd, context) = (file(7), context());
+    let loc = Loc::inode(fd.inode.clone());
+    let mut stat = std::pin::pin!(turning.switch.stat(&context, &loc, Dict::NULL));
+    let mut lock = std::pin::pin!(turning.switch.lk(&context, &fd, LkCmd::SetLkW, flock(), Dict::NULL));
+    assert!(futures_poll(&mut stat).await.is_none());
+    assert!(futures_poll(&mut lock).await.is_none());
+    // Other errors are answers.
+    let denied = turning.switch.access(&context, &loc, 4, Dict::NULL).await;
+    assert_eq!(denied.unwrap_err().errno, Errno::EACCES);
+    // Who waits does not hold up the change.
+    assert!(turning.turn(files(&[&fd]), Duration::from_secs(5)).await);
+    stat.await.unwrap();
+    lock.await.unwrap();
+    assert_eq!(turning.new.fops(), ["lookup", "stat", "lk"]);
+}
+
+#[tokio::test]
+async fn a_brick_that_only_died_is_not_waited_for() {
+    let turning = Turning::new();
+    turning.old.fail("stat", Errno::ENOTCONN);
+    let loc = Loc::inode(Inode::known(Gfid::ROOT, FileType::Directory));
+    let failed = turning.switch.stat(&context(), &loc, Dict::NULL).await;
+    assert_eq!(failed.unwrap_err().errno, Errno::ENOTCONN);
+}
+
+#[test]
+fn all_below_what_leaves_is_leaving() {
+    let text = "volume a type protocol/client end-volume volume b type protocol/client end-volume \
+                volume c type protocol/client end-volume volume d type protocol/client end-volume \
+                volume r0 type cluster/replicate subvolumes a b end-volume \
+                volume r1 type cluster/replicate subvolumes c d end-volume \
+                volume dht type cluster/distribute option decommissioned-bricks r1 subvolumes r0 r1 end-volume";
+    let mut leaving: Vec<String> = leaving(&graph(text)).iter().map(|name| name.to_string()).collect();
+    leaving.sort();
+    assert_eq!(leaving, ["c", "d", "r1"]);
 }

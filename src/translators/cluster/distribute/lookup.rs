@@ -21,7 +21,7 @@ use super::options::LookupUnhashed;
 use super::{keys, linkto};
 use crate::reply::LookupReply;
 use crate::translators::cluster::join_all;
-use crate::{Context, FopResult, Inode, Loc};
+use crate::{Context, FopError, FopResult, Inode, Loc};
 
 /// What every lookup asks for: the type may be unknown, or have changed.
 pub(super) fn standard_request(mut xdata: Dict, root: bool) -> Dict {
@@ -257,12 +257,20 @@ impl Core {
                     Some(gfid) if !xdata.contains(keys::GFID_REQ) => {
                         xdata.set(keys::GFID_REQ.as_bytes(), Value::Gfuuid(known.unwrap_or(gfid)));
                     }
-                    _ => return Err(self.error(errno, "lookup everywhere")),
+                    _ => return Err(self.cause(errno, replies)),
                 },
             }
         }
         let error = self.error(Errno::EIO, "lookup everywhere");
         Err(error.with_detail("a directory on some children, a linkto or an entry without gfid on others"))
+    }
+
+    /// The child's own error, where it was one. A child that leaves the volume comes last: without it the name could be told to be
+    /// missing, and the graph above waits for that.
+    fn cause(&self, errno: Errno, replies: Vec<FopResult<LookupReply>>) -> FopError {
+        let failures = replies.into_iter().enumerate().filter_map(|(at, reply)| Some((at, reply.err()?)));
+        let cause = failures.filter(|(_, error)| error.errno == errno).min_by_key(|(at, _)| self.is_leaving(*at));
+        cause.map_or_else(|| self.error(errno, "lookup everywhere"), |(_, error)| error)
     }
 
     async fn remove_stale_linktos(&self, context: &Context, loc: &Loc, stale: Vec<usize>) {

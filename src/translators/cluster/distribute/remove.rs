@@ -4,6 +4,7 @@
 //! hashed subvolume last: until then nobody can make the name anew.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use rgfs_protocol::types::set_attr;
@@ -50,6 +51,7 @@ impl Core {
                     {
                         self.remove_linkto_of(context, loc, home).await;
                     }
+                    self.clear_strays(context, loc, &[cached]).await;
                     return Ok(normalised(reply));
                 }
                 // Moved away or removed by others: find it.
@@ -73,11 +75,25 @@ impl Core {
         to_the_end(self, "unlink", transaction).await
     }
 
+    /// Removes the linktos that earlier layouts have left of a name, on all subvolumes but `except`. While the volume grew, each
+    /// layout gave the name another home. What is left there would lead nowhere; and it is one inode with the linkto that the
+    /// same file gets there under its next name: when rebalance moves the file to that subvolume, the old name would be back.
+    pub(super) async fn clear_strays(&self, context: &Context, loc: &Loc, except: &[usize]) {
+        // No layout has changed before the volume was rebalanced.
+        if self.commit_hash.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let others = (0..self.children.len()).filter(|at| !except.contains(at));
+        join_all(others.map(|at| Box::pin(self.remove_linkto_of(context, loc, at)))).await;
+    }
+
     /// Removes the linkto of a name that is gone.
     async fn remove_linkto_of(&self, context: &Context, loc: &Loc, at: usize) {
         let guard = Dict::empty().with(keys::UNLINK_ONLY_LINKTO, Value::Int(1));
         match self.child(at).unlink(&as_root(context), loc, 0, guard).await {
-            Err(error) if error.errno != Errno::ENOENT => tracing::info!(%error, "the linkto of a removed file stays"),
+            Err(error) if !matches!(error.errno, Errno::ENOENT | Errno::ESTALE) => {
+                tracing::info!(%error, "the linkto of a removed file stays");
+            }
             _ => {}
         }
     }
@@ -124,6 +140,9 @@ impl Core {
                 Err(error) if !matches!(error.errno, Errno::ENOENT | Errno::ENOTCONN) => return Err(error),
                 _ => break,
             }
+        }
+        if removed.is_some() {
+            self.clear_strays(context, loc, hashed.as_slice()).await;
         }
         removed.ok_or_else(|| self.error(Errno::ENOENT, "unlink"))
     }

@@ -9,7 +9,7 @@ use super::{keys, merge};
 use crate::event::Status;
 use crate::reply::RenameReply;
 use crate::translators::cluster::join_all;
-use crate::{Context, Fd, FopResult, Loc};
+use crate::{Context, Fd, FopError, FopResult, Loc};
 
 /// Room for `.`, `..` and the first entry that should not be there.
 const LISTING_SIZE: u32 = 4096;
@@ -23,7 +23,7 @@ impl Core {
     ) -> FopResult<RenameReply> {
         for child in &self.children {
             if let Status::Down(reason) | Status::Refused(reason) = child.events().status() {
-                let down = self.error(Errno::ENOTCONN, "rename a directory");
+                let down = FopError::new(Errno::ENOTCONN, child.name(), "rename a directory");
                 return Err(down.with_detail(format!("all children must be up: {reason}")));
             }
         }

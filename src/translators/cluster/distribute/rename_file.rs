@@ -192,6 +192,10 @@ impl Core {
         }
         // After its file: a crash in between must not leave a name that is listed and not found.
         let _ = names.remove(plan.unlink_old_linkto, old, names.quiet()).await;
+        self.clear_strays(context, old, &[old_cached, old_hashed]).await;
+        if new_cached.is_some() {
+            self.clear_strays(context, new, &[old_cached, new_hashed]).await;
+        }
         if new_hashed != old_cached {
             self.own_linkto(context, new, new_hashed, &reply.stat, old_cached).await;
         }

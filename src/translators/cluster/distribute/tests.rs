@@ -725,3 +725,76 @@ proptest! {
         prop_assert_eq!(parts, expected);
     }
 }
+
+/// A file at its home on brick 0 of a volume that was rebalanced; bricks 1 and 2 have linktos from earlier layouts.
+fn with_strays(commit_hash: Option<&[u8]>) -> (Cluster, String) {
+    let cluster = Cluster::new(3);
+    let name = cluster.name_at("/", 0, 0);
+    let file = cluster.create(&cluster.root, &name).0.unwrap();
+    for brick in &cluster.bricks[1..] {
+        brick.plant(&format!("/{name}"), file.gfid(), 0o101_000, &[(keys::LINKTO, b"v-client-2\0")]);
+    }
+    for brick in &cluster.bricks {
+        brick.put_xattr("/", keys::COMMIT_HASH, commit_hash);
+    }
+    (cluster.second_client(), name)
+}
+
+fn bricks_with(cluster: &Cluster, name: &str) -> Vec<usize> {
+    let has = |index: &usize| cluster.bricks[*index].stat_of(&format!("/{name}")).is_some();
+    (0..cluster.bricks.len()).filter(has).collect()
+}
+
+#[test]
+fn linktos_that_earlier_layouts_have_left_go_with_the_name() {
+    let (cluster, name) = with_strays(Some(b"8\0"));
+    let file = cluster.find(&cluster.root, &name);
+    cluster.unlink(&cluster.root, &name, &file).0.unwrap();
+    assert!(bricks_with(&cluster, &name).is_empty());
+
+    for home in 0..3 {
+        let (cluster, name) = with_strays(Some(b"8\0"));
+        let next = cluster.name_at("/", home, 5);
+        cluster.rename((&cluster.root, &name), (&cluster.root, &next)).0.unwrap();
+        assert!(bricks_with(&cluster, &name).is_empty(), "to {home}");
+        assert_eq!(cluster.names(&cluster.root, 4096), [".", "..", &next]);
+    }
+
+    // Over a name that has such linktos.
+    let (cluster, name) = with_strays(Some(b"8\0"));
+    let other = cluster.name_at("/", 0, 5);
+    cluster.create(&cluster.root, &other).0.unwrap();
+    cluster.rename((&cluster.root, &other), (&cluster.root, &name)).0.unwrap();
+    assert_eq!(bricks_with(&cluster, &name), [0]);
+}
+
+#[test]
+fn a_file_is_never_taken_for_such_a_linkto() {
+    let (cluster, name) = with_strays(Some(b"8\0"));
+    let file = cluster.find(&cluster.root, &name);
+    cluster.bricks[2].own(&format!("/{name}"), 0, 0o100_644);
+    cluster.unlink(&cluster.root, &name, &file).0.unwrap();
+    assert_eq!(bricks_with(&cluster, &name), [2]);
+}
+
+#[test]
+fn nobody_looks_for_them_in_a_volume_that_was_never_rebalanced() {
+    let (cluster, name) = with_strays(None);
+    let file = cluster.find(&cluster.root, &name);
+    cluster.forget();
+    let (removed, rounds) = cluster.unlink(&cluster.root, &name, &file);
+    removed.unwrap();
+    assert_eq!((rounds, cluster.traces()[1].len(), cluster.traces()[2].len()), (1, 0, 0));
+}
+
+#[test]
+fn an_unreachable_brick_is_named_before_one_that_leaves() {
+    let bricks: Vec<_> = (0..3).map(|index| MemoryBrick::new(&format!("v-client-{index}"))).collect();
+    let cluster = Cluster::over(bricks, &[("decommissioned-bricks", "v-client-1")]);
+    let name = cluster.name_at("/", 0, 0);
+    let origin = || cluster.lookup(&cluster.root, &name).0.unwrap_err().origin;
+    cluster.bricks[1].set_down(true);
+    assert_eq!(&*origin(), "v-client-1");
+    cluster.bricks[2].set_down(true);
+    assert_eq!(&*origin(), "v-client-2");
+}
