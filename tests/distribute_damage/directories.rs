@@ -131,6 +131,33 @@ pub(crate) fn cases() -> Vec<Case> {
         .but(&["planted-at-home-without-gfid/d on 0"]),
         case("no-layout-on-one", directory_with_files, |b, c| b.unset(1, &format!("{c}/d"), LAYOUT), look_at_files),
         case(
+            "no-layout-beside-a-whole-ring",
+            directory_with_files,
+            |b, c| {
+                b.unset(1, &format!("{c}/d"), LAYOUT)?;
+                let halves = [(0, 0x7fff_ffff), (0x8000_0000, u32::MAX)];
+                on_one(b, c, |brick, [hash, kind, ..]| {
+                    let (start, stop) = halves[usize::from(brick == 2)];
+                    Some([hash, kind, start, stop])
+                })
+            },
+            look_at_files,
+        )
+        .but(&["no-layout-beside-a-whole-ring/d on 1"]),
+        case(
+            "half-made",
+            directory,
+            |b, c| b.forget_handle(off_home(b, &format!("{c}/d"), 1)?, &format!("{c}/d")),
+            look,
+        ),
+        case(
+            "half-made-listed",
+            directory,
+            |b, c| b.forget_handle(off_home(b, &format!("{c}/d"), 1)?, &format!("{c}/d")),
+            list_first,
+        )
+        .but(&["01 list"]),
+        case(
             "no-layout",
             directory_with_files,
             |b, c| b.all().try_for_each(|brick| b.unset(brick, &format!("{c}/d"), LAYOUT)),
@@ -165,7 +192,7 @@ pub(crate) fn cases() -> Vec<Case> {
             },
             look_at_files,
         )
-        .but(&["03 read", "04 read", "06 read", "07 read"]),
+        .but(&["03 read", "04 read", "06 read", "07 read", "no-layout-and-a-range-of-all/d on 1"]),
         case(
             "hole-set-by-a-user",
             directory_with_files,

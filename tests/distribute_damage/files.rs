@@ -90,6 +90,12 @@ fn linked(bricks: &Bricks, case: &str, right: bool, target: impl Fn(usize, usize
     bricks.plant_linkto(home, &path, if right { gfid } else { planted(case) }, &target(home, other, third))
 }
 
+/// What a brick leaves that is killed in the middle of a CREATE: it finds the file by name, and not by gfid.
+fn half_made(bricks: &Bricks, case: &str) -> Result<()> {
+    let (path, home, ..) = place(bricks, case)?;
+    bricks.forget_handle(home, &path)
+}
+
 pub(crate) fn cases() -> Vec<Case> {
     let case = Case::new;
     vec![
@@ -102,6 +108,13 @@ pub(crate) fn cases() -> Vec<Case> {
             "08",
             "off-place-listed/d/f",
         ]),
+        // A brick makes it whole when the first that it hears of it is its name.
+        case("half-made", file, half_made, look),
+        case("half-made-listed", file, half_made, |work| {
+            list_first(work);
+            remove(work);
+        })
+        .but(&["03 read"]),
         case("off-place-made", file, off_its_place, make).but(&["02"]),
         case("off-place-removed", file, off_its_place, remove),
         case("off-place-renamed", file, off_its_place, rename).but(&["off-place-renamed/d/f on", "03"]),

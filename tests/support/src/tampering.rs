@@ -185,6 +185,28 @@ impl Bricks {
         self.directories[brick].join(".glusterfs").join(first).join(second).join(text(&gfid))
     }
 
+    /// Makes an object one that its brick finds by name only.
+    pub fn forget_handle(&self, brick: usize, path: &str) -> Result<()> {
+        Ok(fs::remove_file(self.handle(brick, self.gfid_on(brick, path)?))?)
+    }
+
+    /// What a brick that was killed just then was making below a directory: it has a gfid, and the brick does not find it by that.
+    /// Linktos are not among them, for clients use those by name.
+    pub fn half_made(&self, brick: usize, directory: &str) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        collect(&self.directories[brick], Path::new(directory), &mut names)?;
+        let mut half_made = Vec::new();
+        for name in names {
+            let attributes = read_attributes(&self.path(brick, &name))?;
+            let gfid = attributes.get(GFID).and_then(|gfid| Gfid::try_from(gfid.as_slice()).ok());
+            let found = |gfid| fs::symlink_metadata(self.handle(brick, gfid)).is_ok();
+            if gfid.is_some_and(|gfid| !found(gfid)) && !attributes.contains_key(LINKTO) {
+                half_made.push(name);
+            }
+        }
+        Ok(half_made)
+    }
+
     /// All names below a directory, on any brick.
     pub fn names_below(&self, directory: &str) -> Result<Vec<String>> {
         let mut names = Vec::new();

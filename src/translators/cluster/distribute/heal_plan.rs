@@ -41,15 +41,19 @@ pub fn decide(view: &DirectoryView, hashed: Option<usize>) -> Decision {
     let anomalies = view.layout.anomalies();
     let root = view.reply.stat.gfid.is_root();
     let unmarked = view.mds.is_none() && !root;
+    let unwritten = anomalies.unwritten > 0;
     let plan = Plan {
         make: anomalies.missing > 0,
         attributes: view.stale_attributes.clone(),
-        layout: anomalies.missing > 0 || anomalies.unwritten > 0 || anomalies.is_broken_ring(),
+        layout: anomalies.missing > 0 || unwritten || anomalies.is_broken_ring(),
         marker: unmarked && hashed.is_some(),
         xattrs: view.xattrs_differ,
     };
-    // A new brick without a range is no reason to heal by itself.
-    let wrong = plan.make || !plan.attributes.is_empty() || anomalies.is_broken_ring() || plan.marker || plan.xattrs;
+    // The root of a new brick waits for fix-layout. Any other directory without a range was made by a brick that died before it got
+    // one, and the others have shared out the ring: the C client leaves it so.
+    let halfway = unwritten && !root;
+    let wrong =
+        plan.make || !plan.attributes.is_empty() || anomalies.is_broken_ring() || halfway || plan.marker || plan.xattrs;
     if !wrong {
         Decision::Nothing
     } else if anomalies.down > 0 {
@@ -128,7 +132,12 @@ mod tests {
         let heal = |make, layout| Decision::Heal(Plan { make, layout, ..Plan::default() });
         let refused = |decision| matches!(decision, Decision::Refused(_));
         assert_eq!(decide(&view(&[LOW, HIGH]), Some(0)), Decision::Nothing);
-        assert_eq!(decide(&view(&[ALL, Share::Unwritten]), Some(0)), Decision::Nothing, "a new brick");
+        assert_eq!(decide(&view(&[ALL, Share::Unwritten]), Some(0)), heal(false, true), "a brick died at mkdir");
+        assert_eq!(decide(&view(&[ALL, Share::Unwritten]), None), heal(false, true), "the same, found by gfid");
+        assert!(refused(decide(&view(&[ALL, Share::Unwritten, DOWN]), Some(0))));
+        let mut grown = view(&[ALL, Share::Unwritten]);
+        grown.reply.stat.gfid = Gfid::ROOT;
+        assert_eq!(decide(&grown, Some(0)), Decision::Nothing, "a new brick");
         assert_eq!(decide(&view(&[LOW, Share::Unwritten]), Some(0)), heal(false, true), "a hole");
         assert_eq!(decide(&view(&[ALL, HIGH]), Some(0)), heal(false, true), "an overlap");
         assert_eq!(decide(&view(&[LOW, GONE]), Some(0)), heal(true, true));

@@ -235,13 +235,47 @@ fn broken_rings_are_dealt_out_anew_and_whole_ones_kept() {
     cluster.find(&cluster.root, "d");
     assert!(is_whole(&cluster, "/d"));
     assert_eq!([0, 1].map(|brick| cluster.disk(brick, "/d").kind), [1, 1]);
-    // A new brick: what is whole is not touched.
+}
+
+#[test]
+fn a_brick_that_died_before_a_new_directory_got_its_range_gets_an_empty_one() {
+    let (cluster, _) = with_directory(3);
     let whole = DiskLayout { commit_hash: 0, kind: 0, start: 0, stop: u32::MAX };
-    cluster.bricks[0].put_xattr("/d", keys::LAYOUT, Some(&whole.encode()));
-    cluster.bricks[1].put_xattr("/d", keys::LAYOUT, None);
+    let halves = [DiskLayout { stop: 0x7fff_fffe, ..whole }, DiskLayout { start: 0x7fff_ffff, ..whole }];
+    for (brick, range) in [(0, None), (1, Some(halves[0])), (2, Some(halves[1]))] {
+        cluster.bricks[brick].put_xattr(
+            "/d",
+            keys::LAYOUT,
+            range.map(|range| range.encode()).as_ref().map(<[u8; 16]>::as_slice),
+        );
+    }
+    let empty = DiskLayout::default();
+    // As long as somebody may still have a range, nobody gets one.
+    cluster.bricks[2].set_down(true);
     cluster.forget();
     cluster.find(&cluster.root, "d");
+    assert_eq!(cluster.bricks[0].xattr("/d", keys::LAYOUT), None);
+    cluster.bricks[2].set_down(false);
+    cluster.forget();
+    cluster.find(&cluster.root, "d");
+    assert_eq!(layouts(&cluster, "/d"), [empty, halves[0], halves[1]], "the others keep theirs");
+    cluster.forget();
+    cluster.find(&cluster.root, "d");
+    assert_eq!(changes(&cluster), Vec::<String>::new(), "once");
+    assert!(cluster.bricks.iter().all(|brick| brick.held_locks() == 0));
+}
+
+#[test]
+fn the_root_of_a_new_brick_waits_for_fix_layout() {
+    let cluster = Cluster::new(2);
+    let whole = DiskLayout { commit_hash: 0, kind: 0, start: 0, stop: u32::MAX };
+    cluster.bricks[0].put_xattr("/", keys::LAYOUT, Some(&whole.encode()));
+    cluster.bricks[1].put_xattr("/", keys::LAYOUT, None);
+    cluster.forget();
+    let root = Loc::inode(cluster.root.clone());
+    cluster.run(|context, top| async move { top.lookup(&context, &root, Dict::NULL).await }).0.unwrap();
     assert_eq!(changes(&cluster), Vec::<String>::new());
+    assert_eq!(cluster.bricks[1].xattr("/", keys::LAYOUT), None);
 }
 
 #[test]
