@@ -1,14 +1,12 @@
 //! What the self-heal daemon does when everybody is back: it heals what the indices of the bricks name, until they are
 //! empty. Then all copies are equal, and nothing tells of what was.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rgfs_protocol::Gfid;
 
 use super::super::Cluster;
-use super::Scenario;
-use super::faults::Trouble;
 use super::history::Unmarked;
 use super::mount::Mount;
 use crate::Inode;
@@ -119,11 +117,13 @@ fn lost_in_removal(cluster: &Cluster, mount: &Arc<Mount>) -> BTreeSet<Gfid> {
 }
 
 /// No marks, nothing in an index, and all copies equal, but for what clients left half done that died.
-pub(super) fn clean(cluster: &Cluster, mount: &Arc<Mount>, scenario: Scenario) {
+pub(super) fn clean(cluster: &Cluster, mount: &Arc<Mount>) {
     let lost = lost_in_removal(cluster, mount);
     let paths = (0..cluster.bricks()).flat_map(|brick| cluster.tree(brick));
     let lost_paths: BTreeSet<String> = paths.filter(|(_, gfid)| lost.contains(gfid)).map(|(path, _)| path).collect();
-    let is_lost = |mark: &String| lost_paths.iter().any(|path| mark.contains(&format!(": {path} ")));
+    // Their attributes can be healed.
+    let of_data = |mark: &String| mark.ends_with(", 0, 0]");
+    let is_lost = |mark: &String| of_data(mark) && lost_paths.iter().any(|path| mark.contains(&format!(": {path} ")));
     for mark in cluster.marks().into_iter().filter(|mark| !is_lost(mark)) {
         mount.history.violation(format!("a mark is left: {mark}"));
     }
@@ -135,7 +135,10 @@ pub(super) fn clean(cluster: &Cluster, mount: &Arc<Mount>, scenario: Scenario) {
         index.dirty.retain(is_there);
         // A change that all copies refused leaves its name noted: an earlier change of that name may be, and need it. The next
         // heal of the directory forgets it.
-        index.entry_changes.retain(|gfid, _| is_there(gfid) && scenario.trouble == Trouble::None);
+        index.entry_changes.retain(|gfid, names| {
+            names.retain(|name| !mount.history.is_undone(*gfid, name));
+            is_there(gfid) && !names.is_empty()
+        });
         if index != Default::default() {
             mount.history.violation(format!("the index of brick {brick} is not empty: {index:?}"));
         }
@@ -146,11 +149,25 @@ pub(super) fn clean(cluster: &Cluster, mount: &Arc<Mount>, scenario: Scenario) {
             Unmarked::Names => difference.starts_with(&format!("{path}/")),
             Unmarked::Attributes => difference.starts_with(&format!("{path}: ")),
         };
-        let is_lost = lost_paths.iter().any(|path| difference.starts_with(&format!("{path}: ")));
+        let is_lost = lost_paths
+            .iter()
+            .any(|path| difference.starts_with(&format!("{path}: ")) && differs_in_data_only(cluster, path));
         if !difference.starts_with(&format!("/{TRASH}")) && !is_lost && !half_done.iter().any(excused) {
             mount.history.violation(difference);
         }
     }
+}
+
+/// Whether all bricks have a file with the same attributes.
+fn differs_in_data_only(cluster: &Cluster, path: &str) -> bool {
+    let attributes = |brick| {
+        let object = cluster.object(brick, path)?;
+        let xattrs: BTreeMap<_, _> =
+            object.xattrs.into_iter().filter(|(key, _)| !key.starts_with("trusted.afr.")).collect();
+        Some((object.stat.gfid, object.stat.mode, object.stat.uid, object.stat.gid, xattrs))
+    };
+    let first = attributes(0);
+    first.is_some() && (1..cluster.bricks()).all(|brick| attributes(brick) == first)
 }
 
 /// Paths of what clients changed without a mark when they died.

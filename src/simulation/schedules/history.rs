@@ -95,6 +95,8 @@ struct State {
     unmarked: BTreeMap<u64, (Gfid, Unmarked)>,
     /// Files whose owner removed them, and was not told that they are gone.
     doomed: BTreeSet<Gfid>,
+    /// Names in directories that somebody tried to change, and was not told that it was done.
+    undone: BTreeSet<(Gfid, String)>,
     log: Vec<String>,
     violations: Vec<String>,
 }
@@ -121,6 +123,18 @@ impl Drop for UnderWay {
         let mut state = self.0.state();
         for number in &self.1 {
             state.unmarked.remove(number);
+        }
+    }
+}
+
+/// A change of a name that has begun.
+pub(super) struct Try(Option<(History, (Gfid, String))>);
+
+impl Try {
+    /// It was acknowledged. An earlier one of that name that failed stays noted.
+    pub(super) fn done(self) {
+        if let Some((history, at)) = self.0 {
+            history.state().undone.remove(&at);
         }
     }
 }
@@ -215,6 +229,19 @@ impl History {
     /// What changes that never ended were about.
     pub(super) fn never_ended(&self) -> BTreeSet<(Gfid, Unmarked)> {
         self.state().unmarked.values().copied().collect()
+    }
+
+    /// Notes a change of a name that was not done, as far as its owner knows: take it when it begins, and say when it is done.
+    pub(super) fn tries(&self, directory: Gfid, name: &str) -> Try {
+        let at = (directory, name.to_owned());
+        let is_new = self.state().undone.insert(at.clone());
+        Try(is_new.then(|| (self.clone(), at)))
+    }
+
+    /// Whether a change of that name failed or never ended.
+    pub(super) fn is_undone(&self, directory: Gfid, name: &[u8]) -> bool {
+        let Ok(name) = std::str::from_utf8(name) else { return false };
+        self.state().undone.contains(&(directory, name.to_owned()))
     }
 
     /// The only name of a file is about to be removed.

@@ -4,7 +4,8 @@
 //! - an acknowledged write is never lost, and a read never sees what was overwritten before it began ([`history`]);
 //! - locks that exclude each other are never held at once, and none is left behind;
 //! - a split-brain is never made: when everybody is back, every object has a good copy;
-//! - good copies are equal, and after heal all are, with no marks left.
+//! - good copies are equal, and after heal all are, with no marks left;
+//! - a name whose removal was acknowledged does not come back, while one brick only is in trouble.
 //!
 //! `RGFS_SEEDS` says how many seeds are tried (1,000 by default); `RGFS_SEED` runs one, and prints all that happened.
 
@@ -238,6 +239,12 @@ fn a_changelog_that_leaves_a_child_out_is_found() {
 #[test]
 fn a_lock_owner_of_many_transactions_is_found() {
     finds(Fault::OneLockOwner, 300);
+}
+
+/// Then removed names come back.
+#[test]
+fn a_mark_that_an_old_copy_keeps_is_found() {
+    finds(Fault::MarkToLearn, 300);
 }
 
 #[test]

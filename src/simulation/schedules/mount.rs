@@ -95,11 +95,13 @@ impl Mount {
         gfid: Gfid,
     ) -> FopResult<(Arc<Inode>, Arc<Fd>)> {
         let _under_way = self.history.unmarked(Unmarked::Names, &[parent.gfid()]);
+        let tried = self.history.tries(parent.gfid(), name);
         let inode = Inode::fresh();
         let loc = Loc::entry(parent.clone(), name.to_owned(), inode.clone());
         let fd = Fd::new(inode.clone(), flags, context.pid);
         let xdata = Dict::empty().with("gfid-req", Value::Gfuuid(gfid));
         let reply = self.top.create(context, &loc, flags | host::O_CREAT, 0o644, 0o22, &fd, xdata).await?;
+        tried.done();
         Ok((self.name(parent, name, &inode, &reply.stat), fd))
     }
 
@@ -110,9 +112,11 @@ impl Mount {
         gfid: Gfid,
     ) -> FopResult<Arc<Inode>> {
         let _under_way = self.history.unmarked(Unmarked::Names, &[parent.gfid()]);
+        let tried = self.history.tries(parent.gfid(), name);
         let loc = Loc::entry(parent.clone(), name.to_owned(), Inode::fresh());
         let xdata = Dict::empty().with("gfid-req", Value::Gfuuid(gfid));
         let reply = self.top.mkdir(context, &loc, 0o755, 0o22, xdata).await?;
+        tried.done();
         Ok(self.name(parent, name, &loc.inode, &reply.stat))
     }
 

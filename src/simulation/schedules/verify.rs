@@ -9,7 +9,9 @@ use super::super::Cluster;
 use super::faults::Trouble;
 use super::history::{Strictness, Unmarked};
 use super::mount::Mount;
-use super::workload::{FILES, LOGS, Owned, REGIONS, VALUE, check_attributes, check_file, check_log, decode};
+use super::workload::{
+    DIRECTORIES, FILES, LOGS, Owned, REGIONS, VALUE, check_attributes, check_file, check_log, decode,
+};
 use super::{REST, Scenario, heal};
 use crate::translators::cluster::replicate::Replicate;
 
@@ -27,13 +29,15 @@ pub(super) fn all(cluster: &Cluster, mount: &Arc<Mount>, healer: &Arc<Replicate>
     good_copies(cluster, mount, scenario);
     content(cluster, mount, scenario, owned, false);
     if scenario.trouble == Trouble::None {
-        heal::clean(cluster, mount, scenario);
+        heal::clean(cluster, mount);
     }
+    let doubtful = doubtful(cluster);
     heal::all(cluster, mount, healer);
     cluster.run_for(REST);
     if history.violations().is_empty() {
-        heal::clean(cluster, mount, scenario);
+        heal::clean(cluster, mount);
         content(cluster, mount, scenario, owned, true);
+        removed(cluster, mount, (scenario.trouble, &doubtful), owned);
     }
 }
 
@@ -141,13 +145,13 @@ fn content(cluster: &Cluster, mount: &Arc<Mount>, scenario: Scenario, owned: &[O
                 history.violation(format!("{who}: {error}"));
             }
         }
-        for (directory, name, gfid) in owned {
+        for (directory, name, gfid) in owned.iter().filter_map(|(at, name, gfid)| Some((at, name, (*gfid)?))) {
             let look = async {
                 let parent = mount.lookup(&context, &root, &format!("d{directory}")).await?;
                 mount.lookup(&context, &parent, name).await
             };
             match look.await {
-                Ok(inode) if inode.gfid() == *gfid => {}
+                Ok(inode) if inode.gfid() == gfid => {}
                 Ok(inode) => history.violation(format!("d{directory}/{name} is {}, and was {gfid}", inode.gfid())),
                 Err(error) if !healed && error.errno == Errno::ENOTCONN => {}
                 Err(error) => history.violation(format!("d{directory}/{name} {gfid} is lost: {error}")),
@@ -156,6 +160,31 @@ fn content(cluster: &Cluster, mount: &Arc<Mount>, scenario: Scenario, owned: &[O
     });
     if seen.is_none() {
         history.violation("a look at the end hangs".to_owned());
+    }
+}
+
+/// Directories with a mark of a change that begun and may not have ended.
+fn doubtful(cluster: &Cluster) -> BTreeSet<usize> {
+    let is_dirty = |directory: &usize| {
+        let path = format!("/d{directory}");
+        (0..cluster.bricks()).any(|brick| cluster.changelog(brick, &path, "dirty")[2] != 0)
+    };
+    (0..DIRECTORIES).filter(is_dirty).collect()
+}
+
+/// What was removed, and acknowledged, does not come back, but where another change was left half done: then the daemon
+/// gives all copies what any of them has (`__afr_selfheal_entry_finalize_source`). That takes a client that dies, or that
+/// loses the quorum in the middle of a change; while one brick only is in trouble it must not happen.
+fn removed(cluster: &Cluster, mount: &Arc<Mount>, (trouble, doubtful): (Trouble, &BTreeSet<usize>), owned: &[Owned]) {
+    let excused = |directory: &usize| {
+        doubtful.contains(directory) && !matches!(trouble, Trouble::None | Trouble::OneBrick | Trouble::Errors)
+    };
+    for (directory, name, _) in owned.iter().filter(|(at, _, gfid)| gfid.is_none() && !excused(at)) {
+        let path = format!("/d{directory}/{name}");
+        let bricks: Vec<usize> = (0..cluster.bricks()).filter(|brick| cluster.gfid(*brick, &path).is_some()).collect();
+        if !bricks.is_empty() {
+            mount.history.violation(format!("{path} was removed, and is back on {bricks:?}"));
+        }
     }
 }
 

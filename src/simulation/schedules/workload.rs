@@ -9,7 +9,7 @@ use rgfs_protocol::open_flags::host;
 use rgfs_protocol::types::set_attr;
 use rgfs_protocol::{Dict, Errno, Gfid, Iatt, Value};
 
-use super::history::{EMPTY, Field, History, Strictness, Unmarked};
+use super::history::{EMPTY, Field, History, Strictness, Try, Unmarked};
 use super::mount::Mount;
 use crate::reply::Payload;
 use crate::simulation::Random;
@@ -57,11 +57,13 @@ pub(super) struct Program {
     open: BTreeMap<(usize, bool), Arc<Fd>>,
     /// Names that only this program uses, by directory and name: what is there, as far as that is certain.
     own: BTreeMap<(usize, String), Option<Gfid>>,
+    /// Names that only this program used, and that are gone: it was told so.
+    gone: Vec<(usize, String)>,
     made: u64,
 }
 
-/// A name with what must be there: directory, name, gfid.
-pub(super) type Owned = (usize, String, Gfid);
+/// A name with what must be there: directory, name, gfid; `None` when it was removed and must not be there.
+pub(super) type Owned = (usize, String, Option<Gfid>);
 
 impl Program {
     pub(super) fn new(mount: &Arc<Mount>, task: u64, seed: u64, (names, revalidate): (u64, bool)) -> Self {
@@ -73,11 +75,12 @@ impl Program {
             revalidate,
             open: BTreeMap::new(),
             own: BTreeMap::new(),
+            gone: Vec::new(),
             made: 0,
         }
     }
 
-    /// Runs `operations` of them; returns the names that must be there at the end.
+    /// Runs `operations` of them; returns the names that must be there at the end, and those that must not.
     pub(super) async fn run(mut self, operations: usize) -> Vec<Owned> {
         for _ in 0..operations {
             let pause = match self.random.below(20) {
@@ -98,8 +101,9 @@ impl Program {
         for fd in std::mem::take(&mut self.open).into_values() {
             let _ = self.mount.top.flush(&context, &fd, Dict::NULL).await;
         }
-        let certain = std::mem::take(&mut self.own).into_iter();
-        certain.filter_map(|((directory, name), gfid)| Some((directory, name, gfid?))).collect()
+        let certain = std::mem::take(&mut self.own).into_iter().filter(|(_, gfid)| gfid.is_some());
+        let certain = certain.map(|((directory, name), gfid)| (directory, name, gfid));
+        certain.chain(self.gone.into_iter().map(|(directory, name)| (directory, name, None))).collect()
     }
 
     async fn one(&mut self) -> FopResult<()> {
@@ -317,13 +321,16 @@ impl Program {
         let from = self.find(&format!("d{at}")).await?;
         let gfid = self.own.insert((at, name.clone()), None).flatten();
         if self.random.chance(35) {
-            return self.remove(&from, &name).await;
+            self.remove(&from, &name).await?;
+            self.gone.push((at, name));
+            return Ok(());
         }
         self.made += 1;
         let new = format!("t{}-{}", self.task, self.made);
         let result = self.rename((&from, &name), (&parent, &new)).await;
         if result.is_ok() {
             self.own.insert((directory, new), gfid);
+            self.gone.push((at, name));
         }
         result
     }
@@ -370,7 +377,11 @@ impl Program {
                 let inode = self.mount.lookup(&context, parent, name).await?;
                 let loc = Loc::entry(parent.clone(), name.to_owned(), inode);
                 let _under_way = self.mount.history.unmarked(Unmarked::Names, &[parent.gfid()]);
+                let tried = self.mount.history.tries(parent.gfid(), name);
                 let result = self.mount.top.rmdir(&context, &loc, 0, Dict::NULL).await;
+                if result.is_ok() {
+                    tried.done();
+                }
                 self.noted(format!("rmdir {name}"), &result);
                 result.map(drop)
             }
@@ -385,8 +396,10 @@ impl Program {
         let loc = Loc::entry(parent.clone(), name.to_owned(), inode);
         let _under_way = self.mount.history.unmarked(Unmarked::Names, &[parent.gfid()]);
         self.mount.history.dooms(gfid);
+        let tried = self.mount.history.tries(parent.gfid(), name);
         let result = self.mount.top.unlink(&context, &loc, 0, Dict::NULL).await;
         if result.is_ok() {
+            tried.done();
             self.mount.history.removed(gfid);
         }
         self.noted(format!("unlink {name}"), &result);
@@ -401,7 +414,11 @@ impl Program {
         let from = Loc::entry(old.0.clone(), old.1.to_owned(), inode);
         let to = Loc::entry(new.0.clone(), new.1.to_owned(), target);
         let _under_way = self.mount.history.unmarked(Unmarked::Names, &[old.0.gfid(), new.0.gfid()]);
+        let tried = [old, new].map(|(parent, name)| self.mount.history.tries(parent.gfid(), name));
         let result = self.mount.top.rename(&context, &from, &to, Dict::NULL).await;
+        if result.is_ok() {
+            tried.into_iter().for_each(Try::done);
+        }
         self.noted(format!("rename {} {}", old.1, new.1), &result);
         result.map(drop)
     }

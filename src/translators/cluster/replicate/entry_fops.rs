@@ -77,6 +77,17 @@ impl Operation for Make {
         Some(core.error(Errno::ESTALE, "create").with_detail("the bricks had different files of that name"))
     }
 
+    fn is_new(&self, answer: &EntryReply) -> bool {
+        matches!(self.what, What::Link { .. }) || requested_gfid(&self.xdata) == Some(answer.stat.gfid)
+    }
+
+    fn take_back<'a>(&'a self, child: &'a Arc<dyn Translator>, context: &'a Context) -> Call<'a, RemoveReply> {
+        match self.what {
+            What::Directory { .. } => child.rmdir(context, &self.loc, 0, Dict::NULL),
+            _ => child.unlink(context, &self.loc, 0, Dict::NULL),
+        }
+    }
+
     fn done(&self, core: &Core, replies: &Replies<EntryReply>, success: ChildSet, snapshot: Snapshot) {
         if let What::File { fd, .. } = &self.what {
             core.fd(fd).set_opened(success);

@@ -13,13 +13,14 @@ use super::changelog::{Counters, Kind};
 use super::child_set::ChildSet;
 use super::core::{ARBITER, Call, Core, Replies, Reply, in_background, successes, with_own_locks};
 use super::entry_answer::{Answer, combine};
+use super::entry_copies::Accused;
 use super::entry_verdict::{Facts, Marks, NameIndex, Verdict, doubt, judge};
 use super::errors::final_error;
 use super::family::Snapshot;
-use super::lock::{Lockee, Locks};
+use super::lock::Lockee;
 use super::new_entry;
 use super::target::Target;
-use crate::reply::XattrReply;
+use crate::reply::{RemoveReply, XattrReply};
 use crate::translators::cluster::join_all;
 use crate::{Context, FopError, FopResult, Inode, Translator};
 
@@ -69,6 +70,19 @@ pub(super) trait Operation: Send + Sync + 'static {
         let _ = (core, replies, success, snapshot);
     }
 
+    /// Whether this copy made something new, and did not find it.
+    fn is_new(&self, answer: &Self::Answer) -> bool {
+        let _ = answer;
+        false
+    }
+
+    /// Removes from a copy what it made.
+    fn take_back<'a>(&'a self, child: &'a Arc<dyn Translator>, context: &'a Context) -> Call<'a, RemoveReply> {
+        let error = FopError::new(Errno::EOPNOTSUPP, child.name(), "take back");
+        let _ = context;
+        Box::pin(async move { Err(error) })
+    }
+
     /// What was made, where other copies are to be accused of not having it.
     fn made(&self, answer: &Self::Answer) -> Option<Arc<Inode>> {
         let _ = answer;
@@ -107,26 +121,57 @@ impl<O: Operation> Transaction<O> {
             let error = locks.refusal().cloned().unwrap_or_else(|| core.no_quorum(locked, self.step));
             return reply.send(Err(error));
         }
-        let (noted, accused) = if core.options.optimistic_changelog && locked == core.all() {
-            (None, ChildSet::EMPTY)
+        let unmarked = core.options.optimistic_changelog && locked == core.all();
+        let seem_whole = !unmarked || self.seem_whole(snapshot);
+        #[cfg(test)]
+        let unmarked = unmarked && (seem_whole || !super::planted::is_planted(super::planted::Fault::MarkToLearn));
+        let (noted, accused) = if unmarked {
+            // No mark is made to learn it: a copy that cannot do it would keep that mark, and then no heal knows which names
+            // were removed (`__afr_selfheal_entry_finalize_source`).
+            (None, if seem_whole { None } else { self.accused(&context, snapshot).await })
         } else {
             match self.note_begin(&context, locked).await {
-                Ok((noted, accused)) => (Some(noted), accused),
+                Ok((noted, accused)) => (Some(noted), Some(accused)),
                 Err(error) => return reply.send(Err(error)),
             }
         };
-        let good = noted.unwrap_or(locked).and(locks.still_held());
-        if good.is_empty() || !core.has_quorum(good) {
-            return reply.send(Err(core.no_quorum(good, self.step)));
+        let here = noted.unwrap_or(locked).and(locks.still_held());
+        if here.is_empty() || !core.has_quorum(here) {
+            return reply.send(Err(core.no_quorum(here, self.step)));
         }
-        let mut replies = self.do_it_where_it_fits(good, accused, &locks).await;
-        let stray = match self.refuse_strays(&context, &mut replies, snapshot).await {
+        if let Some(why) = accused.as_ref().and_then(|accused| self.refusal(here, noted.is_some(), accused)) {
+            if let Some(noted) = noted {
+                // Nothing was done. A mark that stayed would have the next heal bring removed names back.
+                let _ = self.note_end(&context, &Verdict::of_nothing(noted), None).await;
+            }
+            return reply.send(Err(why));
+        }
+        let mut done = self.do_it_where_it_fits(here, &accused.clone().unwrap_or_default(), &locks).await;
+        let new = self.new_ones(&done.replies);
+        let stray = match self.refuse_strays(&context, &mut done.replies, snapshot).await {
             true => self.operation.stray_answer(core),
             false => None,
         };
-        let outcomes = replies.iter().map(|(index, reply)| (*index, reply.as_ref().err().map(|error| error.errno)));
-        let facts =
-            Facts { count: core.count(), quorum: core.options.quorum, locked, noted, outcomes: outcomes.collect() };
+        let stray = stray.or(done.told.take());
+        let mut replies = done.replies;
+        let outcomes = |replies: &Replies<O::Answer>| {
+            replies.iter().map(|(index, reply)| (*index, reply.as_ref().err().map(|error| error.errno))).collect()
+        };
+        let mut facts = Facts {
+            count: core.count(),
+            quorum: core.options.quorum,
+            locked,
+            noted,
+            accused: accused.clone().unwrap_or_default(),
+            unasked: done.unasked,
+            outcomes: outcomes(&replies),
+        };
+        if accused.is_none() && core.options.quorum.is_on() && judge(&facts).accuses() {
+            // Somebody else may have accused the others meanwhile.
+            facts.accused = self.accused(&context, snapshot).await.unwrap_or_default();
+        }
+        self.take_back(new, &facts.accused, &mut replies).await;
+        facts.outcomes = outcomes(&replies);
         let verdict = judge(&facts);
         for (index, reply) in replies.iter().filter(|(index, _)| verdict.failed.contains(*index)) {
             if let Err(error) = reply {
@@ -186,72 +231,76 @@ impl<O: Operation> Transaction<O> {
         names.chain(self.victim.iter().map(Lockee::all_names)).collect()
     }
 
+    /// False when copies are known to have missed names of the directories, or came back since they were looked at.
+    fn seem_whole(&self, snapshot: Snapshot) -> bool {
+        let core = &self.core;
+        let is_whole = |name: &Name| {
+            let state = core.inode(&name.parent);
+            let known = core.known(&state, snapshot);
+            state.readable().is_none() || known.is_some_and(|known| known.data == core.data_children())
+        };
+        self.names.iter().all(is_whole)
+    }
+
+    /// Asks the directories for the copies that missed names; `None` when they cannot tell.
+    async fn accused(&self, context: &Context, snapshot: Snapshot) -> Option<Accused> {
+        let mut accused = Accused::of(self.names.len());
+        let asked = self.names.iter().map(|name| {
+            let (core, target) = (&self.core, Target::Inode(name.parent.clone()));
+            Box::pin(async move { core.ask_copies(context, &target, snapshot).await })
+        });
+        for (directory, refreshed) in join_all(asked).await.into_iter().enumerate() {
+            match refreshed {
+                Ok(refreshed) => accused.add(directory, self.core.accused_of_names(&refreshed)),
+                Err(error) => {
+                    tracing::debug!("{}: which copies missed names cannot be told: {error}", self.core.name);
+                    return None;
+                }
+            }
+        }
+        Some(accused)
+    }
+
+    /// Why it must not be done on these copies only, if so.
+    fn refusal(&self, here: ChildSet, is_noted: bool, accused: &Accused) -> Option<FopError> {
+        let core = &self.core;
+        let detail = if is_noted && core.options.arbiter && here.minus(accused.anywhere()) == ChildSet::one(ARBITER) {
+            "the only good copy of the directory here is the arbiter's, which has no data"
+        } else if core.options.quorum.is_on() && accused.lacks_good(here, core.all()) {
+            "each copy of the directory that is here missed names; bring back the bricks that are away, or heal it first"
+        } else {
+            return None;
+        };
+        Some(core.error(Errno::ENOTCONN, self.step).with_detail(detail))
+    }
+
     /// Notes on the copies that names begin to change; returns those that could note it, and those that missed names.
-    async fn note_begin(&self, context: &Context, locked: ChildSet) -> FopResult<(ChildSet, ChildSet)> {
+    async fn note_begin(&self, context: &Context, locked: ChildSet) -> FopResult<(ChildSet, Accused)> {
         let core = &self.core;
         let delta = core.keys.delta(|_| Counters::ZERO, Some(Counters::of(Kind::Entry, 1)));
         let mut calls: Vec<Call<'_, XattrReply>> = Vec::new();
         let mut callees = Vec::new();
-        for name in &self.names {
+        for (directory, name) in self.names.iter().enumerate() {
             for index in locked.iter() {
                 let xdata = self.index_key(NameIndex::Add, name);
                 calls.push(self.xattrop(&name.parent, index, context, &delta, xdata));
-                callees.push(index);
+                callees.push((directory, index));
             }
         }
-        let (mut noted, mut accused, mut last_error) = (locked, ChildSet::EMPTY, None);
-        for (index, reply) in callees.into_iter().zip(join_all(calls).await) {
+        let (mut noted, mut accused, mut last_error) = (locked, Accused::of(self.names.len()), None);
+        for ((directory, index), reply) in callees.into_iter().zip(join_all(calls).await) {
             match reply {
-                Ok(reply) => accused = accused.union(core.keys.read(&reply.dict).accused(Kind::Entry)),
+                Ok(reply) => accused.add(directory, core.keys.read(&reply.dict).accused(Kind::Entry)),
                 Err(error) => {
                     noted.remove(index);
                     last_error = Some(error);
                 }
             }
         }
-        let sources = noted.minus(accused);
-        if core.options.arbiter && sources == ChildSet::one(ARBITER) {
-            let detail = "the only good copy of the directory here is the arbiter's, which has no data";
-            return Err(core.error(Errno::ENOTCONN, self.step).with_detail(detail));
-        }
         match last_error {
             Some(error) if noted.is_empty() || !core.has_quorum(noted) => Err(error),
             _ => Ok((noted, accused)),
         }
-    }
-
-    /// A copy that missed names may not know that a name is taken, and would make another object of that name, which no
-    /// heal can put away. So where something is made, the copies that know are asked first, and the others only when it is
-    /// free there.
-    async fn do_it_where_it_fits(&self, good: ChildSet, accused: ChildSet, locks: &Locks) -> Replies<O::Answer> {
-        let knowing = good.minus(accused);
-        if !self.operation.makes() || knowing == good || knowing.is_empty() {
-            return self.do_it(good, locks).await;
-        }
-        let mut replies = self.do_it(knowing, locks).await;
-        let taken =
-            replies.iter_mut().filter_map(|(_, reply)| self.operation.finds_taken(self.core.as_ref(), reply)).last();
-        let others = good.minus(knowing);
-        match taken {
-            Some(error) => replies.extend(others.iter().map(|index| (index, Err(error.clone())))),
-            None => replies.extend(self.do_it(others, locks).await),
-        }
-        replies.sort_by_key(|(index, _)| *index);
-        replies
-    }
-
-    async fn do_it(&self, good: ChildSet, locks: &Locks) -> Replies<O::Answer> {
-        let core = &self.core;
-        let mut replies = core.ask(good, |_, child| self.operation.call(child, &self.application)).await;
-        let held = locks.still_held();
-        for (index, reply) in &mut replies {
-            let gone = reply.as_ref().is_err_and(|error| error.errno == Errno::ENOTCONN);
-            if !gone && !held.contains(*index) {
-                let error = FopError::new(Errno::ENOTCONN, core.child(*index).name(), self.step);
-                *reply = Err(error.with_detail("the connection broke, and with it the lock under which it was done"));
-            }
-        }
-        replies
     }
 
     /// A copy that failed is not read until the copies were asked again.

@@ -5,6 +5,7 @@ use rgfs_protocol::Errno;
 use smallvec::SmallVec;
 
 use super::child_set::ChildSet;
+use super::entry_copies::Accused;
 use super::quorum::Quorum;
 
 /// What happened.
@@ -18,6 +19,10 @@ pub struct Facts {
     pub locked: ChildSet,
     /// Children on which the operation was noted before it began; `None` when all copies were there and nothing was noted.
     pub noted: Option<ChildSet>,
+    /// Copies that missed names of the directories before, as far as that is known.
+    pub accused: Accused,
+    /// Children that were not asked, because the good copies went away while they did it.
+    pub unasked: ChildSet,
     /// What the children said that were asked.
     pub outcomes: SmallVec<[(usize, Option<Errno>); 3]>,
 }
@@ -62,6 +67,21 @@ pub struct Verdict {
     pub answer_first: bool,
 }
 
+impl Verdict {
+    /// True when copies will be accused of having missed it.
+    pub fn accuses(&self) -> bool {
+        self.marks.and_then(|marks| marks.pending).is_some_and(|accused| !accused.is_empty())
+    }
+
+    /// Nothing changed anywhere: the note from before has to go.
+    pub fn of_nothing(noted: ChildSet) -> Self {
+        let nobody = Some(ChildSet::EMPTY);
+        let marks = Marks { on: noted, pending: nobody, dirty: -1, name: NameIndex::Leave };
+        let (failed, missed) = (ChildSet::EMPTY, ChildSet::EMPTY);
+        Verdict { success: None, failed, marks: Some(marks), missed, answer_first: true }
+    }
+}
+
 /// Decides.
 pub fn judge(facts: &Facts) -> Verdict {
     let all = ChildSet::all(facts.count);
@@ -75,13 +95,8 @@ pub fn judge(facts: &Facts) -> Verdict {
 
     if is_symmetric(facts) {
         // Nothing changed anywhere; only the note from before has to go, where it was made.
-        let marks = facts.noted.map(|noted| Marks {
-            on: noted,
-            pending: Some(ChildSet::EMPTY),
-            dirty: -1,
-            name: NameIndex::Leave,
-        });
-        return Verdict { success: None, failed: ChildSet::EMPTY, marks, missed: ChildSet::EMPTY, answer_first: true };
+        let nothing = Verdict::of_nothing(facts.noted.unwrap_or_default());
+        return Verdict { marks: nothing.marks.filter(|_| facts.noted.is_some()), ..nothing };
     }
     if let Some(refused) = refused_by_quorum(facts) {
         // So few did it that it did not happen, and a quorum knows it: where it happened it must be undone. Upstream marks
@@ -95,8 +110,16 @@ pub fn judge(facts: &Facts) -> Verdict {
         let failed = facts.locked.minus(refused);
         return Verdict { success: None, failed, marks: Some(marks), missed: ChildSet::EMPTY, answer_first: false };
     }
-    // Upstream counts copies that are not empty as successes. What one copy removed and two kept is still there.
-    if succeeded.is_empty() || !facts.quorum.met(succeeded, facts.count) {
+    if !facts.unasked.is_empty() {
+        // The good copies may have done it. The heal of this name will tell; the others are accused already.
+        let dirty = if facts.noted.is_some() { -1 } else { 0 };
+        let marks = Marks { on: facts.unasked, pending: Some(ChildSet::EMPTY), dirty, name: NameIndex::Add };
+        let failed = failed.minus(facts.unasked);
+        return Verdict { success: None, failed, marks: Some(marks), missed: ChildSet::EMPTY, answer_first: false };
+    }
+    // Upstream counts copies that are not empty as successes. What one copy removed and two kept is still there. And when no
+    // good copy did it, accusing these would leave none.
+    if succeeded.is_empty() || !facts.quorum.met(succeeded, facts.count) || lacks_good(facts, succeeded) {
         // Nobody is accused, for on the other side of a split network others may accuse ours.
         let marks = doubt(facts, fine).filter(|_| facts.quorum.is_on());
         return Verdict { success: None, failed, marks, missed: ChildSet::EMPTY, answer_first: false };
@@ -124,6 +147,11 @@ pub fn doubt(facts: &Facts, fine: ChildSet) -> Option<Marks> {
     unnoted.then_some(Marks { on: fine, pending: None, dirty: 1, name: NameIndex::Add })
 }
 
+/// True when none of these copies of a directory is good, and another one is.
+fn lacks_good(facts: &Facts, children: ChildSet) -> bool {
+    facts.quorum.is_on() && facts.accused.lacks_good(children, ChildSet::all(facts.count))
+}
+
 /// The copies that failed alike, if they are a quorum and some other copy did it, or may have.
 fn refused_by_quorum(facts: &Facts) -> Option<ChildSet> {
     let alike = |errno: Errno| -> ChildSet {
@@ -132,6 +160,10 @@ fn refused_by_quorum(facts: &Facts) -> Option<ChildSet> {
     let settled = |errno: &Errno| !matches!(*errno, Errno::ENOTCONN | Errno::ENOTEMPTY);
     let errnos = facts.outcomes.iter().filter_map(|(_, outcome)| *outcome).filter(settled);
     let refused = errnos.map(alike).find(|refused| facts.quorum.is_on() && facts.quorum.met(*refused, facts.count))?;
+    if lacks_good(facts, refused) {
+        // They may say so because of what they missed.
+        return None;
+    }
     let done_elsewhere = |(_, outcome): &(usize, Option<Errno>)| matches!(outcome, None | Some(Errno::ENOTCONN));
     facts.outcomes.iter().any(done_elsewhere).then_some(refused)
 }
@@ -160,6 +192,8 @@ mod tests {
             quorum: Quorum::Auto,
             locked: outcomes.iter().map(|(index, _)| *index).collect(),
             noted: noted.map(set),
+            accused: Accused::default(),
+            unasked: ChildSet::EMPTY,
             outcomes: outcomes.iter().copied().collect(),
         }
     }

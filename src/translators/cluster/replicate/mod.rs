@@ -18,7 +18,11 @@ mod data;
 mod data_tests;
 mod directories;
 mod entry_answer;
+pub mod entry_copies;
+#[cfg(test)]
+mod entry_copies_tests;
 mod entry_fops;
+mod entry_order;
 #[cfg(test)]
 mod entry_tests;
 mod entry_transaction;

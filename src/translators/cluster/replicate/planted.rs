@@ -11,6 +11,8 @@ pub(crate) enum Fault {
     DropPendingKey,
     /// All transactions of a client have one lock owner.
     OneLockOwner,
+    /// Learns who missed names of a directory from a mark that something begins, also when all copies are there.
+    MarkToLearn,
 }
 
 thread_local! {

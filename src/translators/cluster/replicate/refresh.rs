@@ -116,6 +116,12 @@ impl Core {
         answers.map(|(index, reply)| View::read(&self.keys, index, &reply.stat, &reply.xdata)).collect()
     }
 
+    /// Of a directory, the copies that another one says have missed names.
+    pub(super) fn accused_of_names(&self, refreshed: &Refreshed) -> ChildSet {
+        let marks = refreshed.replies.iter().filter_map(|(_, reply)| Some(self.keys.read(&reply.as_ref().ok()?.xdata)));
+        marks.fold(ChildSet::EMPTY, |all, marks| all.union(marks.accused(Kind::Entry)))
+    }
+
     /// The copy that the option `favorite-child-policy` prefers when they disagree; all must have answered.
     pub(super) fn favorite<'a>(&self, stats: impl Iterator<Item = &'a Iatt>) -> Option<usize> {
         let policy = self.options.favorite_child?;
