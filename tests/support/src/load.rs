@@ -330,7 +330,8 @@ fn write_blocks(root: &Path, path: &Path, pace: &Pace<'_>) -> Result<Acknowledge
     Ok(Acknowledged { blocks: BTreeMap::from([(path.to_path_buf(), blocks)]), operations, ..Acknowledged::default() })
 }
 
-/// Runs `fio` again and again: random writes, read back and compared by checksum.
+/// Runs `fio` again and again: random writes, read back and compared by checksum. One run is short, so that a disk on which an fsync takes
+/// seconds is not taken for a hang.
 fn run_fio(directory: &Path, scratch: &Path, pace: &Pace<'_>) -> Result<Acknowledged> {
     fs::create_dir(directory)?;
     let mut operations = 0;
@@ -338,7 +339,7 @@ fn run_fio(directory: &Path, scratch: &Path, pace: &Pace<'_>) -> Result<Acknowle
         let output = scratch.join("fio.out");
         let file = File::create(&output)?;
         let mut child = Command::new("fio")
-            .args(["--name=verify", "--rw=randwrite", "--bsrange=4k-64k", "--size=4m", "--ioengine=psync"])
+            .args(["--name=verify", "--rw=randwrite", "--bsrange=4k-64k", "--size=1m", "--ioengine=psync"])
             .args(["--verify=crc32c", "--verify_fatal=1", "--do_verify=1", "--fsync=32", "--randrepeat=0"])
             .arg(format!("--directory={}", directory.display()))
             .current_dir(scratch)
