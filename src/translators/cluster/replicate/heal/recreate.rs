@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rgfs_protocol::{Dict, Errno, FileType, Iatt, Value};
 
-use super::super::changelog::{Counters, Marks};
+use super::super::changelog::Counters;
 use super::super::child_set::ChildSet;
 use super::super::core::Core;
 use super::super::new_entry::accusation;
@@ -44,12 +44,6 @@ impl NameView<'_> {
     pub(super) fn trouble(&self, child: usize) -> Option<&FopError> {
         self.replies.get(child)?.as_ref().err().filter(|error| error.errno != Errno::ENOENT)
     }
-}
-
-/// Whether a copy accuses `child` of everything that `needed` counts.
-fn accuses_of_all(marks: &Marks, child: usize, needed: Counters) -> bool {
-    let noted = marks.pending.get(child).copied().unwrap_or(Counters::ZERO);
-    needed.0.iter().zip(noted.0).all(|(needed, noted)| *needed == 0 || noted != 0)
 }
 
 impl Core {
@@ -120,7 +114,7 @@ impl Core {
         };
         let loc = Loc::entry(view.directory.clone(), view.name.clone(), inode.clone());
         if !known {
-            self.mark_new_entry(context, view, &inode, sources, child).await?;
+            self.mark_new_entry(context, &inode, sources, child).await?;
         } else if stat.is_dir() {
             // It was moved. The heal of its old name puts it into the hidden directory, or removes it; if it did not yet, that
             // comes first: a directory has one name.
@@ -169,24 +163,20 @@ impl Core {
         Ok(())
     }
 
-    /// Notes on the good copies that `child` is about to get an empty shell, unless they say so already.
+    /// Notes on the good copies that `child` is about to get an empty shell. Also where they say so already: what they say may be of
+    /// the copy that was just removed there under another name, and a heal of that one, under way still, takes it back
+    /// (upstream leaves it at that in `afr_new_entry_mark_status`, and an empty file stays, of which nobody knows).
     async fn mark_new_entry(
         &self,
         context: &Context,
-        view: &NameView<'_>,
         inode: &Arc<Inode>,
         sources: ChildSet,
         child: usize,
     ) -> FopResult<()> {
         let marks = accusation(inode.file_type(), self.options.granular_entry_heal);
-        let noted = |source: usize| {
-            let reply = view.replies.get(source).and_then(|reply| reply.as_ref().ok());
-            reply.is_some_and(|reply| accuses_of_all(&self.keys.read(&reply.xdata), child, marks))
-        };
-        let unaware: ChildSet = sources.iter().filter(|source| !noted(*source)).collect();
         let delta = self.keys.delta(|index| if index == child { marks } else { Counters::ZERO }, None);
         let target = Target::Inode(inode.clone());
-        for source in unaware.iter() {
+        for source in sources.iter() {
             target.xattrop(self.child(source), context, delta.clone(), Dict::NULL).await?;
         }
         Ok(())
@@ -202,14 +192,6 @@ fn device(rdev: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_noted_already() {
-        let marks =
-            Marks { pending: smallvec::smallvec![Counters([2, 1, 0]), Counters([0, 1, 0])], ..Marks::default() };
-        assert!(accuses_of_all(&marks, 0, Counters([1, 1, 0])));
-        assert!(!accuses_of_all(&marks, 1, Counters([1, 1, 0])));
-    }
 
     #[test]
     fn device_numbers() {
