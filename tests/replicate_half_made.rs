@@ -1,3 +1,6 @@
+//! What bricks and the self-heal daemon leave behind that only an administrator can mend, and tests of replicated volumes therefore clear
+//! away.
+//!
 //! A brick that is killed in the middle of a CREATE leaves a file without a gfid. The self-heal daemon tries in vain to remove it, and no
 //! client can look at it. rgfs does not list it and answers what the C client answers.
 
@@ -40,6 +43,24 @@ fn half_made(sandbox: &Sandbox) -> Result<()> {
     fs::remove_file(&half_made)?;
     volume.settle(HEAL_LIMIT).context("without it all heals")?;
     mounts.into_iter().try_for_each(support::client::Mount::unmount)
+}
+
+/// What [`ReplicatedVolume::settle_after_renames`] builds upon.
+fn empty_without_marks(sandbox: &Sandbox) -> Result<()> {
+    let volume = ReplicatedVolume::start(sandbox, Shape::Replica3)?;
+    let mount = volume.mount(Client::Rgfs, "mount")?;
+    fs::write(mount.join("file"), "text")?;
+    volume.settle(HEAL_LIMIT)?;
+    fs::write(volume.brick(0)?.join("file"), "")?;
+    ensure!(volume.settle(PATIENCE).is_err(), "the self-heal daemon finds it by itself");
+    volume.settle_after_renames(0, HEAL_LIMIT)?;
+    ensure!(fs::read(volume.brick(0)?.join("file"))? == b"text");
+    mount.unmount()
+}
+
+#[test]
+fn an_empty_copy_that_nobody_accuses_takes_a_full_heal() {
+    scenario(empty_without_marks);
 }
 
 #[test]

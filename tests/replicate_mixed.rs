@@ -311,7 +311,11 @@ fn at_once(sandbox: &Sandbox, shape: Shape, clients: [Client; 2], victim: Option
     })?;
     println!("{clients:?} on {shape:?}: {:?} appends, renames, creates", board.done);
 
-    println!("healed after {:?}", volume.settle(HEAL_LIMIT)?);
+    let settled = match victim {
+        Some(victim) => volume.settle_after_renames(victim, HEAL_LIMIT),
+        None => volume.settle(HEAL_LIMIT),
+    };
+    println!("healed after {:?}", settled?);
     std::thread::sleep(CACHES);
     for mount in &mounts {
         check_appends(mount, &counts).with_context(|| format!("read through {}", mount.client()))?;

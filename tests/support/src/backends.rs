@@ -152,6 +152,25 @@ impl Entry {
     }
 }
 
+/// Files that are empty on the brick `place` of one replica set, hold something on all others that hold content, and are otherwise equal;
+/// no copy has a mark.
+pub fn empty_shells(bricks: &[PathBuf], place: usize, arbiter: Option<usize>) -> Result<Vec<PathBuf>> {
+    let trees = bricks.iter().map(|brick| Tree::read(brick)).collect::<Result<Vec<_>>>()?;
+    let tree = trees.get(place).with_context(|| format!("no brick {place}"))?;
+    let has_no_marks = |entry: &Entry| entry.changelog.values().all(|counters| *counters == [0; 3]);
+    let is_shell = |path: &PathBuf, shell: &Entry| {
+        let others = trees.iter().enumerate().filter(|(other, _)| *other != place && Some(*other) != arbiter);
+        let is_full = |entry: &Entry| {
+            has_no_marks(entry)
+                && entry.size > 0
+                && Entry { size: 0, ..entry.clone() }.difference(shell, false).is_none()
+        };
+        let mut copies = others.map(|(_, tree)| tree.entries.get(path));
+        shell.kind == "file" && shell.size == 0 && has_no_marks(shell) && copies.all(|copy| copy.is_some_and(is_full))
+    };
+    Ok(tree.entries.iter().filter(|(path, entry)| is_shell(path, entry)).map(|(path, _)| path.clone()).collect())
+}
+
 /// All extended attributes of `path` itself.
 pub fn read_attributes(path: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     let mut names = vec![0; 65_536];
