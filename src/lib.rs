@@ -26,4 +26,4 @@ pub use context::Context;
 pub use error::{FopError, FopResult};
 pub use fd::Fd;
 pub use inode::{Inode, Loc};
-pub use translator::Translator;
+pub use translator::{ListingParts, Translator};

@@ -18,6 +18,15 @@ use crate::inode::Loc;
 use crate::reply::*;
 use crate::volfile::Volume;
 
+/// Where parts of a listing begin: see [`Translator::listing_parts`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListingParts {
+    /// Offsets for READDIR and READDIRP besides 0. A listing that comes to the end of a part goes on at the next one's.
+    pub offsets: Vec<u64>,
+    /// The graph that they are of. What was asked for while this was the same before and after is of one graph.
+    pub graph: u32,
+}
+
 /// A live translator: a `volume` section of the volfile at work.
 #[async_trait]
 pub trait Translator: Send + Sync + 'static {
@@ -43,12 +52,11 @@ pub trait Translator: Send + Sync + 'static {
         self.child().events()
     }
 
-    /// Where parts of the listing of `fd` begin that can be asked for side by side, once it has begun: offsets for READDIR
-    /// and READDIRP besides 0. A listing that comes to the end of a part goes on at the next one's offset.
-    fn listing_parts(&self, fd: &Fd) -> Vec<u64> {
+    /// Where parts of the listing of `fd` begin that can be asked for side by side.
+    fn listing_parts(&self, fd: &Fd) -> ListingParts {
         match self.children() {
             [only] => only.listing_parts(fd),
-            _ => Vec::new(),
+            _ => ListingParts::default(),
         }
     }
 

@@ -77,7 +77,7 @@ impl FileSystem {
     /// Those of stat(2).
     pub async fn getattr(&self, caller: &Caller, nodeid: u64, handle: Option<u64>) -> FopResult<Attributed> {
         let node = self.node(nodeid, "getattr")?;
-        if let Some(known) = self.recent_directory(&node) {
+        if let Some(known) = self.recent(&node) {
             return Ok(known);
         }
         let context = self.context(caller);
@@ -85,11 +85,17 @@ impl FileSystem {
         Ok(self.attributed(&node, &stat))
     }
 
-    /// Attributes of a directory as a change or lookup in it just brought them. The kernel asks after each change, to
-    /// check the next one; that would be a round trip per created or removed file. What it gets ages from when it came.
-    /// Not for files: concurrent writes are answered in any order, and an older size would cut a file off.
-    fn recent_directory(&self, node: &Node) -> Option<Attributed> {
-        let (stat, seen) = node.state().attributes.filter(|(stat, _)| stat.is_dir())?;
+    /// Attributes that an answer just brought, as `md-cache` gives them; what the kernel gets ages from when it came. The
+    /// kernel asks again after each change in a directory, to check the next one; that would be a round trip per created or
+    /// removed file. Of a large listing it drops attributes just brought whenever it evicts any inode meanwhile.
+    /// Not for files that this mount has open or changed: writes are answered in any order, and an older size would cut a
+    /// file off.
+    fn recent(&self, node: &Node) -> Option<Attributed> {
+        let (stat, seen) = {
+            let state = node.state();
+            let untouched = state.changed.is_none() && state.opened.is_empty();
+            state.attributes.filter(|(stat, _)| stat.is_dir() || untouched)?
+        };
         let age = seen.elapsed();
         let mut known = self.attributed(node, &stat);
         known.ttl = known.ttl.checked_sub(age).filter(|left| !left.is_zero() && age < FRESH)?;

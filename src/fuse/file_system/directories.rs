@@ -23,7 +23,7 @@ use super::super::inode_table::ROOT;
 use super::super::list_ahead::{Chunk, Expected};
 use super::{Caller, Entry, FileSystem, Opened, is_gone, on_inode};
 use crate::reply::EntryPlus;
-use crate::{Context, Fd, FopResult, Inode, Translator, task};
+use crate::{Context, Fd, FopResult, Inode, ListingParts, Translator, task};
 
 /// What a brick is asked for at a time, in bytes of its memory; it does not give more.
 const BRICK_BUFFER: u32 = 128 << 10;
@@ -90,16 +90,17 @@ impl FileSystem {
     pub async fn list(&self, caller: &Caller, handle: u64, offset: u64, plus: bool) -> FopResult<Listing> {
         let directory = self.directory(handle, "readdir")?;
         let context = self.context(caller);
-        if offset == 0 {
-            // From the start means anew: rewinddir(3) shows what changed.
-            directory.ahead().forget();
+        // From the start means anew: rewinddir(3) shows what changed. All parts are asked for at once.
+        let mut begun = (offset == 0).then(|| self.begin_parts(&directory));
+        if begun.is_some() {
+            self.ask_ahead(&context, &directory, None);
         }
         let mut at = offset;
         for _ in 0..EMPTY_CHUNKS {
             let mut chunk = self.chunk(&context, &directory, at).await?;
-            if at == 0 {
-                // Not earlier: a new graph may have taken the listing over just now.
-                directory.ahead().set_parts(self.top.listing_parts(&directory.fd));
+            if begun.take().is_some_and(|parts| parts != self.top.listing_parts(&directory.fd)) {
+                // A new graph has taken the listing over meanwhile.
+                self.begin_parts(&directory);
             }
             self.ask_ahead(&context, &directory, chunk.next);
             if plus {
@@ -112,6 +113,15 @@ impl FileSystem {
             }
         }
         Err(self.error(Errno::EIO, "readdir").with_detail("a listing without entries goes on for ever"))
+    }
+
+    /// Drops what is kept of a listing, and finds the parts that it has now.
+    fn begin_parts(&self, directory: &OpenDirectory) -> ListingParts {
+        let parts = self.top.listing_parts(&directory.fd);
+        let mut ahead = directory.ahead();
+        ahead.forget();
+        ahead.set_parts(parts.offsets.clone());
+        parts
     }
 
     /// The chunk at `offset`: one that was asked for already, or a new one.

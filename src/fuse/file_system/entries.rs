@@ -291,9 +291,11 @@ impl FileSystem {
         if gone && matches!(&node.state().name, Some((at, known)) if *at == parent && *known == name) {
             self.table.forget_name(&node);
         }
+        if gone {
+            // Names and times of what is left have changed.
+            node.forget_attributes();
+        }
         let reply = result?;
-        // Names and times of what is left have changed.
-        node.forget_attributes();
         directory.note_gone();
         directory.note_inside(&reply.postparent, Instant::now());
         Ok(())

@@ -154,6 +154,8 @@ impl FileSystem {
             if let Event::CacheInvalidation { gfid, .. } = event
                 && let Some(node) = known.find(*gfid)
             {
+                // The kernel asks again, and shall not get what it has.
+                node.state().attributes = None;
                 told.send(Notification::Inode(node.nodeid));
             }
         });

@@ -11,7 +11,7 @@ use rgfs_protocol::{Dict, Errno, Iatt};
 use super::Switch;
 use crate::event::EventSource;
 use crate::reply::*;
-use crate::{Context, Fd, FopResult, Loc, Translator};
+use crate::{Context, Fd, FopResult, ListingParts, Loc, Translator};
 
 /// Writes the fops that are passed on as they are: `by_name` to the graph of the time, `by_fd` to that of the fd. In a graph that
 /// a brick leaves they may have to be done [again](super::leaving).
@@ -120,8 +120,9 @@ switched! {
         &self.events
     }
 
-    fn listing_parts(&self, fd: &Fd) -> Vec<u64> {
-        self.kept_graph(fd).unwrap_or_else(|| self.current()).graph().top().listing_parts(fd)
+    fn listing_parts(&self, fd: &Fd) -> ListingParts {
+        let generation = self.kept_graph(fd).unwrap_or_else(|| self.current());
+        ListingParts { graph: generation.number(), ..generation.graph().top().listing_parts(fd) }
     }
 
     fn dump(&self, out: &mut dyn FnMut(&str, &dyn Display)) {

@@ -169,3 +169,26 @@ fn later_attributes_are_not_replaced_by_listed_ones() {
         assert_eq!(found[1].entry.as_ref().unwrap().attributes.size, 5, "the kernel has seen these");
     });
 }
+
+#[test]
+fn attributes_that_just_came_are_not_asked_for_again() {
+    let (volume, fs) = volume(Options::default());
+    let other = FileSystem::new(volume.clone(), Options::default());
+    run(async {
+        create(&other, "a", 0o644).await;
+        let found = list(&fs, ROOT, true, 100).await;
+        let node = found.iter().find(|found| found.name == "a").unwrap().ino;
+        volume.calls();
+        assert_eq!(fs.getattr(&ME, node, None).await.unwrap().attributes.nlink, 1);
+        assert_eq!(volume.calls(), [""; 0]);
+        let opened = fs.open(&ME, node, libc::O_RDWR).await.unwrap();
+        volume.calls();
+        fs.getattr(&ME, node, None).await.unwrap();
+        assert_eq!(volume.calls(), ["fstat"], "it is open");
+        fs.write(&ME, opened.handle, 0, name("abc"), None, false).await.unwrap();
+        fs.release(opened.handle);
+        volume.calls();
+        assert_eq!(fs.getattr(&ME, node, None).await.unwrap().attributes.size, 3);
+        assert_eq!(volume.calls(), ["stat"], "this mount has changed it");
+    });
+}

@@ -80,7 +80,7 @@ use crate::graph::{BuildError, Environment};
 use crate::reply::*;
 use crate::translators::cluster::join_all;
 use crate::volfile::Volume;
-use crate::{Context, Fd, FopResult, Inode, Loc, Translator};
+use crate::{Context, Fd, FopResult, Inode, ListingParts, Loc, Translator};
 
 /// The live translator.
 pub struct Distribute {
@@ -161,10 +161,13 @@ impl Translator for Distribute {
         &self.core.events
     }
 
-    fn listing_parts(&self, fd: &Fd) -> Vec<u64> {
+    fn listing_parts(&self, fd: &Fd) -> ListingParts {
         match self.core.only() {
             Some(only) => only.listing_parts(fd),
-            None => (1..self.core.children.len()).map(|index| self.core.cookies.encode(index, 0)).collect(),
+            None => {
+                let begins = (1..self.core.children.len()).map(|index| self.core.cookies.encode(index, 0));
+                ListingParts { offsets: begins.collect(), graph: 0 }
+            }
         }
     }
 

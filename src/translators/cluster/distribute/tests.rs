@@ -209,7 +209,7 @@ impl Cluster {
         let loc = Loc::inode(directory.clone());
         self.run(|context, top| async move {
             top.opendir(&context, &loc, &fd, Dict::NULL).await.unwrap();
-            let mut begins = top.listing_parts(&fd);
+            let mut begins = top.listing_parts(&fd).offsets;
             begins.insert(0, 0);
             assert_eq!(begins.len(), self.bricks.len());
             let mut names = Vec::new();
