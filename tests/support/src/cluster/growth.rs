@@ -63,9 +63,15 @@ impl GlusterdVolume {
         self.wait_for_moves(&arguments, limit)
     }
 
-    /// Takes emptied bricks (from 0) out of the volume.
+    /// Gives up taking bricks (from 0) away, so that it can be begun anew for the files that could not be moved.
+    pub fn stop_removal(&self, which: Range<usize>) -> Result<()> {
+        self.remove_brick(&which, "stop").map(drop)
+    }
+
+    /// Takes emptied bricks (from 0) out of the volume. Whether they are empty is for the caller to know: glusterd would refuse when
+    /// any file, also one between other bricks, could not be moved.
     pub fn commit_removal(&mut self, which: Range<usize>) -> Result<()> {
-        self.remove_brick(&which, "commit")?;
+        self.remove_brick(&which, "force")?;
         self.bricks.drain(which);
         Ok(())
     }
@@ -85,7 +91,8 @@ impl GlusterdVolume {
 
     fn wait_for_moves(&self, status: &[&str], limit: Duration) -> Result<Moves> {
         wait::for_value("the files are moved", limit, || {
-            let text = self.gluster(status)?;
+            // glusterd asks the rebalance daemon, and fails when that is just ending.
+            let text = self.gluster(status).unwrap_or_default();
             let Some((_, total)) = text.split_once("<aggregate>") else { return Ok(None) };
             match field(total, "statusStr")? {
                 "completed" => {}
