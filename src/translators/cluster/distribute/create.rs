@@ -39,7 +39,7 @@ impl Core {
         }
         self.refresh_usage();
         let (parent, directory) = self.parent(context, loc).await?;
-        let hashed = self.home(&directory, &loc.name)?;
+        let (hashed, directory) = self.settled_home(context, &parent, directory, &loc.name).await?;
         if self.is_leaving(hashed) {
             return self.make_with_fresh_layout(context, loc, making, xdata, &parent, directory, hashed).await;
         }
@@ -85,7 +85,7 @@ impl Core {
             return only.symlink(context, loc, target, umask, xdata).await;
         }
         let (parent, directory) = self.parent(context, loc).await?;
-        let hashed = self.home(&directory, &loc.name)?;
+        let (hashed, directory) = self.settled_home(context, &parent, directory, &loc.name).await?;
         let make = self.child(hashed).symlink(context, loc, target, umask, xdata);
         let (reply, changed) = self.beside(context, &parent, &directory, hashed, make).await;
         let mut reply = reply?;

@@ -13,13 +13,15 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rgfs_protocol::types::LockType;
 use rgfs_protocol::{Dict, FileType, Gfid, Value};
 
-use super::core::{Core, DirectoryState, as_root};
+use super::core::{Core, DirectoryState, as_root, to_the_end};
 use super::directory_view::{share_of, volume_commit_hash};
 use super::keys;
 use super::layout::COMMIT_INVALID;
-use crate::{Context, Inode, Loc};
+use super::locks::Transaction;
+use crate::{Context, FopResult, Inode, Loc};
 
 /// For so long a layout counts as just read.
 pub(super) const TRUST: Duration = Duration::from_millis(100);
@@ -92,6 +94,34 @@ impl Core {
     ) -> Option<Arc<DirectoryState>> {
         let layout = self.read_layout(&as_root(context), inode).await.ok()?.remembering(&known.layout);
         Some(self.remember_directory(inode, DirectoryState::new(layout, known.mds)))
+    }
+
+    /// [`Core::home`] for those who hold no lock of a layout. Fix-layout writes the ranges of one subvolume after the other: what was read
+    /// meanwhile may have a hole. It holds a lock until it has done; then the layout is read again.
+    pub(super) async fn settled_home(
+        self: &Arc<Self>,
+        context: &Context,
+        inode: &Arc<Inode>,
+        directory: Arc<DirectoryState>,
+        name: &[u8],
+    ) -> FopResult<(usize, Arc<DirectoryState>)> {
+        if let Some(home) = self.hashed(&directory, name) {
+            return Ok((home, directory));
+        }
+        let (core, context, inode, known) = (self.clone(), context.clone(), inode.clone(), directory.clone());
+        let read = async move {
+            let mut transaction = Transaction::new(&core, &context);
+            for child in core.by_name.clone() {
+                if transaction.inode(child, keys::LAYOUT_DOMAIN, &inode, LockType::Read).await.is_ok() {
+                    break;
+                }
+            }
+            let read = core.read_again(&context, &inode, &known).await;
+            transaction.give_back().await;
+            Ok(read)
+        };
+        let directory = to_the_end(self, "read a settled layout", read).await?.unwrap_or(directory);
+        self.home(&directory, name).map(|home| (home, directory))
     }
 
     /// Whether the subvolume `at` has what `directory` says. One that cannot be asked changes nothing.

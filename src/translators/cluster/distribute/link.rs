@@ -28,7 +28,7 @@ impl Core {
             return only.link(context, old, new, xdata).await;
         }
         let (parent, directory) = self.parent(context, new).await?;
-        let hashed = self.home(&directory, &new.name)?;
+        let (hashed, directory) = self.settled_home(context, &parent, directory, &new.name).await?;
         let link = self.link_from(context, old, new, hashed, xdata);
         let (reply, changed) = self.beside(context, &parent, &directory, hashed, link).await;
         if let (Ok(reply), Some(changed)) = (&reply, changed) {

@@ -51,8 +51,8 @@ impl Core {
         xdata: Dict,
     ) -> FopResult<EntryReply> {
         let gfid = requested_gfid(&xdata).ok_or_else(|| self.error(Errno::EPERM, "mkdir without gfid-req"))?;
-        let (parent, mut directory) = self.parent(context, loc).await?;
-        let mut hashed = self.home(&directory, &loc.name)?;
+        let (parent, directory) = self.parent(context, loc).await?;
+        let (mut hashed, mut directory) = self.settled_home(context, &parent, directory, &loc.name).await?;
         let mut attempt = 1;
         let mut reply = loop {
             let mut transaction = Transaction::new(self, context);

@@ -52,6 +52,8 @@ mod remove;
 mod rename_directory;
 mod rename_file;
 pub mod rename_plan;
+#[cfg(test)]
+mod rename_tests;
 pub mod space;
 pub mod status;
 #[cfg(test)]

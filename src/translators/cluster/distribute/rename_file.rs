@@ -13,7 +13,7 @@ use super::rename_plan::{self, Move, Places, Plan};
 use super::{keys, linkto, merge, migration};
 use crate::reply::{LookupReply, RenameReply};
 use crate::translators::cluster::join_all;
-use crate::{Context, FopError, FopResult, Inode, Loc};
+use crate::{Context, FopResult, Inode, Loc};
 
 /// How often a rename goes after a file that moves.
 const ATTEMPTS: u32 = 5;
@@ -65,7 +65,9 @@ impl Core {
     ) -> FopResult<(usize, usize)> {
         let (old_parent, from) = self.parent(context, old).await?;
         let (new_parent, to) = self.parent(context, new).await?;
-        let homes = (self.home(&from, &old.name)?, self.home(&to, &new.name)?);
+        let (old_home, _) = self.settled_home(context, &old_parent, from, &old.name).await?;
+        let (new_home, _) = self.settled_home(context, &new_parent, to, &new.name).await?;
+        let homes = (old_home, new_home);
         let key = |child: usize, loc: &Loc| {
             let mut text = loc.parent_gfid().to_string().into_bytes();
             text.extend_from_slice(&loc.name);
@@ -315,16 +317,19 @@ impl Names<'_> {
             self.link_new_name(new_hashed, old_cached).await;
             return Ok(renamed);
         }
-        let relinked = if make_linkto {
+        if make_linkto {
             self.make_old_linkto(new_hashed, old_cached).await?;
-            home.rename(&root, self.old, self.new, self.quiet()).await.map(drop)
-        } else {
-            // The linkto of the old name stays until the file has gone from it.
-            let replacing = self.quiet().with(keys::FORCE_REPLACE, Value::str("yes"));
-            home.link(&root, self.old, self.new, replacing).await.map(drop)
-        };
-        if let Err(error) = relinked {
-            self.linkto_failed(error, new_hashed, old_cached).await;
+            self.lead_home(new_hashed, old_cached).await?;
+            return self.rename_file(old_cached).await;
+        }
+        // The linkto of the old name stays until the file has gone from it.
+        let replacing = self.quiet().with(keys::FORCE_REPLACE, Value::str("yes"));
+        if let Err(error) = home.link(&root, self.old, self.new, replacing).await {
+            // A brick refuses that at once for a name that it has seen lately (`server-resolve.c:resolve_entry_simple`); and there
+            // may be no linkto yet.
+            tracing::debug!(%error, "the linkto of a file gets its new name in two steps");
+            self.lead_home(new_hashed, old_cached).await?;
+            self.make_old_linkto(new_hashed, old_cached).await?;
         }
         self.rename_file(old_cached).await
     }
@@ -350,7 +355,6 @@ impl Names<'_> {
     }
 
     async fn link_and_rename(&self, places: Places, make_linkto: bool) -> FopResult<RenameReply> {
-        let (core, root) = (self.core, as_root(self.context));
         let Places { old_cached, new_hashed, .. } = places;
         if make_linkto {
             self.make_old_linkto(new_hashed, old_cached).await?;
@@ -364,12 +368,39 @@ impl Names<'_> {
                 return Err(error);
             }
         };
-        // From here on nothing is undone: another client may have seen two hard links and removed the old one.
-        let quiet = Dict::empty().with(keys::DO_NOT_ACCOUNT, Value::str("yes"));
-        if let Err(error) = core.child(new_hashed).rename(&root, self.old, self.new, quiet).await {
-            self.linkto_failed(error, new_hashed, old_cached).await;
+        if let Err(error) = self.lead_home(new_hashed, old_cached).await {
+            self.undo_link(old_cached).await;
+            return Err(error);
         }
         Ok(linked)
+    }
+
+    /// Gives the linkto of the file, which has the old name at the home of the new one, the new name there. What had it is
+    /// replaced: the other file, or the linkto of that. If it stayed, the new name would still be that file.
+    async fn lead_home(&self, home: usize, cached: usize) -> FopResult<()> {
+        let (core, root) = (self.core, as_root(self.context));
+        let rename = || core.child(home).rename(&root, self.old, self.new, self.quiet());
+        match rename().await {
+            // That has just become the home of the old name too, and nobody has looked it up there since.
+            Err(error) if migration::is_missing(error.errno) => {
+                self.make_old_linkto(home, cached).await?;
+                rename().await.map(drop)
+            }
+            result => result.map(drop),
+        }
+    }
+
+    /// Takes the new name away from the file if it still has its old one: another client may have seen two hard links, and
+    /// removed that.
+    async fn undo_link(&self, at: usize) {
+        let (child, root) = (self.core.child(at), as_root(self.context));
+        let by_name = Loc { inode: Inode::fresh(), ..self.old.clone() };
+        let there = child.lookup(&root, &by_name, Dict::NULL).await;
+        if there.is_ok_and(|there| there.stat.gfid == self.old.gfid())
+            && let Err(error) = child.unlink(&root, self.new, 0, self.internal(false)).await
+        {
+            tracing::warn!(%error, "a rename that failed left the file with both names");
+        }
     }
 
     /// Gives the file its new name beside the old one. That may be there already: a rename that was interrupted left it.
@@ -405,21 +436,23 @@ impl Names<'_> {
     /// # Errors
     /// ESTALE when something else has that name there: a directory, or another file, would be renamed instead.
     async fn make_old_linkto(&self, at: usize, cached: usize) -> FopResult<()> {
-        let force = Dict::empty().with(keys::FORCE_REPLACE, Value::str("yes"));
-        let made = self.core.make_linkto(self.context, self.old, self.old.gfid(), at, cached, force).await?;
-        if made.is_some_and(|there| !linkto::is_linkto(&there.stat, &there.xdata)) {
-            let error = self.core.error(Errno::ESTALE, "rename");
-            return Err(error.with_detail("something else has the old name on the home of the new one"));
+        let make = || {
+            let force = Dict::empty().with(keys::FORCE_REPLACE, Value::str("yes"));
+            self.core.make_linkto(self.context, self.old, self.old.gfid(), at, cached, force)
+        };
+        let mut there = make().await?;
+        let is_other = |there: &LookupReply| there.stat.gfid != self.old.gfid();
+        if there.as_ref().is_some_and(|there| linkto::is_linkto(&there.stat, &there.xdata) && is_other(there)) {
+            // Of a file that had the name long ago.
+            self.undo_linkto(self.old, at).await;
+            there = make().await?;
         }
-        Ok(())
-    }
-
-    /// The linkto could not be moved. If it was not there, one is made under the new name, or the file would be hidden.
-    async fn linkto_failed(&self, error: FopError, new_hashed: usize, old_cached: usize) {
-        if error.errno == Errno::ENOENT || error.errno == Errno::ESTALE {
-            self.link_new_name(new_hashed, old_cached).await;
-        } else {
-            tracing::warn!(%error, "a rename left the new name without a linkto");
+        match there {
+            Some(there) if is_other(&there) || !linkto::is_linkto(&there.stat, &there.xdata) => {
+                let error = self.core.error(Errno::ESTALE, "rename");
+                Err(error.with_detail("something else has the old name on the home of the new one"))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -435,6 +468,7 @@ impl Names<'_> {
         }
     }
 
+    #[cfg(test)]
     async fn link_new_name(&self, at: usize, cached: usize) {
         let made = self.core.make_linkto(self.context, self.new, self.old.gfid(), at, cached, Dict::NULL);
         if let Err(error) = made.await {

@@ -3,7 +3,7 @@
 //! It has gfids, xattrs, hard links, directory cookies, internal locks, and the checks of `storage/posix` that distribute
 //! relies on: the parent's layout, `force-replace`, guarded unlink, internal mknod.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
@@ -45,10 +45,15 @@ struct State {
     clock: i64,
     full: bool,
     down: bool,
+    refused: Option<&'static str>,
+    /// What fix-layout writes before it gives its lock of a directory back.
+    to_be_written: Option<(Gfid, Bytes)>,
     /// Inodes by their fds: an unlinked one lives on as long as it is open.
     open: Vec<(usize, Gfid)>,
     /// Unlinked, but open.
     orphans: HashMap<Gfid, Object>,
+    /// Names that were looked up: LINK refuses those at once (`server-resolve.c:resolve_entry_simple`).
+    seen: HashSet<(Gfid, Bytes)>,
     /// Inodes whose posix locks went to another brick.
     locks_moved: Vec<Gfid>,
 }
@@ -98,6 +103,18 @@ impl MemoryBrick {
         self.state().down = down;
         let status = if down { Status::Down("killed".into()) } else { Status::Up };
         self.events.announce(&Event::Status(status));
+    }
+
+    /// Fails these fops with EIO from now on.
+    pub(crate) fn refuse(&self, fop: &'static str) {
+        self.state().refused = Some(fop);
+    }
+
+    /// Fix-layout is at work on a directory: whoever locks the layout gets the lock when this is written.
+    pub(crate) fn write_before_a_lock(&self, path: &str, layout: &[u8]) {
+        let mut state = self.state();
+        let gfid = resolve(&state, path).unwrap();
+        state.to_be_written = Some((gfid, Bytes::copy_from_slice(layout)));
     }
 
     /// Names below a directory given by its path (`/` or `/a/b`), with a mark: `/` directory, `@` linkto, none for others.
@@ -208,6 +225,9 @@ impl MemoryBrick {
         state.trace.push(call.trim_end().to_owned());
         if state.down {
             return Err(self.error(Errno::ENOTCONN, fop));
+        }
+        if state.refused == Some(fop) {
+            return Err(self.error(Errno::EIO, fop));
         }
         state.clock += 1;
         Ok(state)
@@ -395,6 +415,7 @@ impl MemoryBrick {
 
     fn drop_name(&self, state: &mut State, parent: Gfid, name: &Bytes) {
         let Some(gfid) = state.objects.get_mut(&parent).and_then(|parent| parent.names.remove(name)) else { return };
+        state.seen.remove(&(parent, name.clone()));
         if let Some(object) = state.objects.get_mut(&gfid) {
             object.stat.nlink -= 1;
             if (object.stat.nlink == 0 || object.stat.is_dir())
@@ -428,6 +449,9 @@ impl MemoryBrick {
     }
 
     fn lock(&self, state: &mut State, lock: Lock) {
+        if let Some((gfid, layout)) = state.to_be_written.take_if(|(gfid, _)| *gfid == lock.gfid) {
+            state.objects.get_mut(&gfid).unwrap().xattrs.insert(keys::LAYOUT.to_owned(), layout);
+        }
         let same = |held: &Lock| held.domain == lock.domain && held.gfid == lock.gfid && held.name == lock.name;
         let conflict = state.locks.iter().any(|held| same(held) && (held.exclusive || lock.exclusive));
         // Tests run one operation at a time: nobody could give the lock back.
@@ -518,6 +542,9 @@ impl Translator for MemoryBrick {
             object.stat.gfid = gfid;
             state.objects.insert(gfid, object);
             state.objects.get_mut(&loc.parent_gfid()).unwrap().names.insert(loc.name.clone(), gfid);
+        }
+        if loc.parent.is_some() {
+            state.seen.insert((loc.parent_gfid(), loc.name.clone()));
         }
         let object = &state.objects[&gfid];
         let postparent = state.objects.get(&loc.parent_gfid()).map(|parent| parent.stat).unwrap_or_default();
@@ -610,6 +637,7 @@ impl Translator for MemoryBrick {
                     return Err(self.error(Errno::ESTALE, "rename"));
                 }
                 state.objects.get_mut(&old.parent_gfid()).unwrap().names.remove(&old.name);
+                state.seen.remove(&(old.parent_gfid(), old.name.clone()));
                 state.objects.get_mut(&new.parent_gfid()).unwrap().names.insert(new.name.clone(), gfid);
             }
         }
@@ -620,7 +648,9 @@ impl Translator for MemoryBrick {
         let mut state = self.enter(c, "LINK", &new.name).await?;
         let gfid = self.find_inode(&state, old)?;
         if let Ok(there) = self.find(&state, new) {
-            if !(xdata.contains(keys::FORCE_REPLACE) && linkto::has_linkto_mode(&state.objects[&there].stat)) {
+            let seen = state.seen.contains(&(new.parent_gfid(), new.name.clone()));
+            let stale = linkto::has_linkto_mode(&state.objects[&there].stat);
+            if seen || !(xdata.contains(keys::FORCE_REPLACE) && stale) {
                 return Err(self.error(Errno::EEXIST, "link"));
             }
             self.drop_name(&mut state, new.parent_gfid(), &new.name);

@@ -26,11 +26,11 @@ mod migration;
 /// A volume of bricks `v-client-0`, `v-client-1`... whose root has been looked up.
 pub(super) struct Cluster {
     pub(super) bricks: Vec<Arc<MemoryBrick>>,
-    top: Arc<Distribute>,
+    pub(super) top: Arc<Distribute>,
     pub(super) root: Arc<Inode>,
 }
 
-fn block<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn block<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
@@ -168,7 +168,7 @@ impl Cluster {
         self.run(|context, top| async move { top.rmdir(&context, &loc, 0, Dict::NULL).await.map(|_| ()) })
     }
 
-    fn rename(&self, from: (&Arc<Inode>, &str), to: (&Arc<Inode>, &str)) -> (FopResult<Iatt>, u32) {
+    pub(super) fn rename(&self, from: (&Arc<Inode>, &str), to: (&Arc<Inode>, &str)) -> (FopResult<Iatt>, u32) {
         let old = Loc::entry(from.0.clone(), from.1.to_owned(), self.find(from.0, from.1));
         let there = self.lookup(to.0, to.1).0.unwrap_or_else(|_| Inode::fresh());
         let new = Loc::entry(to.0.clone(), to.1.to_owned(), there);
@@ -231,7 +231,7 @@ impl Cluster {
         .0
     }
 
-    fn names(&self, directory: &Arc<Inode>, size: u32) -> Vec<String> {
+    pub(super) fn names(&self, directory: &Arc<Inode>, size: u32) -> Vec<String> {
         let name = |entry: EntryPlus| String::from_utf8(entry.entry.name.to_vec()).unwrap();
         let mut names: Vec<String> = self.list(directory, size).into_iter().map(name).collect();
         names.sort();
