@@ -32,6 +32,17 @@ impl Accused {
         self.0.iter().fold(ChildSet::EMPTY, |all, accused| all.union(*accused))
     }
 
+    /// True when copies of a directory are accused already, and these would come to them.
+    pub fn grows_with(&self, children: ChildSet) -> bool {
+        self.0.iter().any(|accused| !accused.is_empty() && !children.minus(*accused).is_empty())
+    }
+
+    /// True when a directory had a good copy `before`, and has none now.
+    pub fn lost_good(&self, before: &Accused, all: ChildSet) -> bool {
+        let has_none = |accused: &ChildSet| all.minus(*accused).is_empty();
+        self.0.iter().zip(&before.0).any(|(now, before)| has_none(now) && !has_none(before))
+    }
+
     /// True when a directory has good copies, and none of them is among `children`. Of a directory that has none, nothing
     /// is left to be kept: there C clients have made all copies accuse each other.
     pub fn lacks_good(&self, children: ChildSet, all: ChildSet) -> bool {
@@ -82,6 +93,21 @@ mod tests {
             assert_eq!(accused.first(all), set(first), "{directories:?}");
             assert!(!accused.lacks_good(all, all), "{directories:?}");
             assert!(lacking.is_empty() || accused.lacks_good(set(lacking), all), "{directories:?}");
+        }
+        for (directories, more, grows) in [
+            (&[&[][..]][..], &[2][..], false),
+            (&[&[1]], &[1], false),
+            (&[&[1]], &[2], true),
+            (&[&[], &[1]], &[2], true),
+        ] {
+            assert_eq!(accused(directories).grows_with(set(more)), grows, "{directories:?} {more:?}");
+        }
+        for (before, now, lost) in [
+            (&[&[1][..]][..], &[&[1, 2][..]][..], false),
+            (&[&[1]], &[&[0, 1, 2]], true),
+            (&[&[0, 1, 2]], &[&[0, 1, 2]], false),
+        ] {
+            assert_eq!(accused(now).lost_good(&accused(before), all), lost, "{before:?} {now:?}");
         }
         assert!(!accused(&[&[0, 1, 2]]).lacks_good(set(&[0, 1]), all), "there is no good copy to be kept");
         assert_eq!(accused(&[&[0, 1]]).first(set(&[0, 1])), set(&[0, 1]));

@@ -2,10 +2,12 @@
 //! removed names back, and never do all copies accuse each other.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rgfs_protocol::{Dict, Errno, FileType, Gfid, Value};
 
 use super::testing::{ARBITER, REPLICA_3, Replica, program, root};
+use crate::simulation::{Running, Verdict};
 use crate::{Fd, FopResult, Inode, Loc, Translator};
 
 const OPTIONS: &[(&str, &str)] = &[
@@ -38,6 +40,19 @@ impl Replica {
         let flags = libc::O_RDWR | libc::O_CREAT;
         let fd = Fd::new(loc.inode.clone(), flags, 1);
         self.cluster.block_on(self.clients[0].create(&program(0), &loc, flags, 0o644, 0, &fd, xdata)).map(|_| ())
+    }
+
+    /// A client begins to make a directory.
+    fn begin_mkdir(&self, client: usize, parent: &Arc<Inode>, name: &str, number: u8) -> Running<FopResult<()>> {
+        let (top, loc) = (self.clients[client].clone(), Loc::entry(parent.clone(), name.to_owned(), Inode::fresh()));
+        let xdata = Dict::empty().with("gfid-req", Value::Gfuuid(gfid(number)));
+        self.cluster.spawn(async move { top.mkdir(&program(client), &loc, 0o755, 0, xdata).await.map(|_| ()) })
+    }
+
+    /// Copies of a directory that any copy accuses of having missed names.
+    fn accused(&self, path: &str) -> Vec<usize> {
+        let by = |by: usize, of: usize| self.cluster.changelog(by, path, &format!("v-client-{of}"))[2] != 0;
+        (0..3).filter(|of| (0..3).any(|other| by(other, *of))).collect()
     }
 
     fn remove(&self, loc: &Loc) -> FopResult<()> {
@@ -179,4 +194,92 @@ fn what_few_copies_made_in_vain_is_taken_back() {
     let found: Vec<_> = (0..3).map(|brick| replica.cluster.gfid(brick, "/d/f")).collect();
     assert_eq!(found, [None, None, Some(gfid(2))]);
     assert_eq!(replica.cluster.marks(), [""; 0]);
+}
+
+/// Each misses another copy, and would accuse it: with the one that was accused before, these would be all.
+#[test]
+fn clients_that_see_different_bricks_leave_a_good_copy() {
+    let replica = Replica::with(REPLICA_3, 2, OPTIONS);
+    let d = replica.prepare("d", 1);
+    replica.without(1, || replica.create_new(&file(&d, "a", 2)).unwrap());
+    replica.cluster.cut(0, 2);
+    replica.cluster.cut(1, 0);
+    replica.forget();
+    let mut making = [replica.begin_mkdir(0, &d, "x", 3), replica.begin_mkdir(1, &d, "y", 4)];
+    replica.cluster.settle();
+    let mut made: Vec<bool> = Vec::new();
+    for (making, name) in making.iter_mut().zip(["x", "y"]) {
+        let result = making.result().unwrap();
+        if let Err(error) = &result {
+            assert_eq!(error.errno, Errno::ENOTCONN, "{error}");
+            assert!(error.to_string().contains("at the same time"), "{error}");
+            assert_eq!(replica.has(&format!("/d/{name}")), [0; 0]);
+        }
+        made.push(result.is_ok());
+    }
+    assert!(made[0] != made[1], "{made:?}");
+    assert!(replica.accused("/d").len() < 3, "{:?}", replica.cluster.marks());
+    assert_eq!(replica.dirty(), [""; 0]);
+    // What was done is there after a heal, and what was removed stays away.
+    replica.cluster.heal_cut(0, 2);
+    replica.cluster.heal_cut(1, 0);
+    replica.cluster.settle();
+    for _ in 0..2 {
+        replica.cluster.block_on(replica.clients[0].heal(&d)).unwrap();
+    }
+    let everywhere = |is_there: bool| if is_there { vec![0, 1, 2] } else { vec![] };
+    assert_eq!([replica.has("/d/x"), replica.has("/d/y")], [everywhere(made[0]), everywhere(made[1])]);
+}
+
+#[test]
+fn nothing_is_left_of_an_accusation_when_nothing_was_done() {
+    let replica = Replica::with(REPLICA_3, 1, OPTIONS);
+    let d = replica.prepare("d", 1);
+    replica.without(1, || replica.begin_mkdir(0, &d, "a", 2));
+    let before = replica.cluster.marks();
+    replica.cluster.cut(0, 2);
+    replica.forget();
+    let mut making = replica.begin_mkdir(0, &d, "a", 3);
+    replica.cluster.settle();
+    assert_eq!(making.result().unwrap().unwrap_err().errno, Errno::EEXIST);
+    assert_eq!(replica.cluster.marks(), before);
+    // The quorum breaks in the middle: one may have done it, and it notes that.
+    replica.cluster.next(1, "MKDIR", Verdict::Wait(Duration::from_secs(1)));
+    let mut making = replica.begin_mkdir(0, &d, "b", 3);
+    replica.cluster.settle();
+    assert_eq!(replica.accused("/d"), [1, 2]);
+    replica.cluster.cut(0, 1);
+    replica.cluster.settle();
+    assert_eq!(making.result().unwrap().unwrap_err().errno, Errno::ENOTCONN);
+    assert_eq!(replica.cluster.changelog(0, "/d", "v-client-2"), [0; 3]);
+    assert_eq!(replica.cluster.changelog(0, "/d", "dirty"), [0, 0, 1]);
+}
+
+/// A copy fails, and while the others do it, another client accuses one of these.
+#[test]
+fn an_accusation_is_taken_back_when_it_leaves_no_good_copy() {
+    let replica = Replica::with(REPLICA_3, 2, OPTIONS);
+    let d = replica.prepare("d", 1);
+    let old = file(&d, "old", 2);
+    replica.create_new(&old).unwrap();
+    replica.without(0, || replica.create_new(&file(&d, "new", 3)).unwrap());
+    replica.look(&d);
+    replica.cluster.cut(1, 2);
+    replica.forget();
+    replica.cluster.next(1, "UNLINK", Verdict::Fail(Errno::EIO));
+    replica.cluster.next(2, "UNLINK", Verdict::Wait(Duration::from_secs(1)));
+    let (top, loc) = (replica.clients[0].clone(), old.clone());
+    let mut removing =
+        replica.cluster.spawn(async move { top.unlink(&program(0), &loc, 0, Dict::NULL).await.map(|_| ()) });
+    replica.cluster.settle();
+    let mut making = replica.begin_mkdir(1, &d, "x", 4);
+    replica.cluster.settle();
+    making.result().unwrap().unwrap();
+    assert_eq!(replica.accused("/d"), [0, 2]);
+    replica.cluster.run_for(Duration::from_secs(2));
+    let error = removing.result().unwrap().unwrap_err();
+    assert_eq!(error.errno, Errno::ENOTCONN);
+    assert!(error.to_string().contains("at the same time"), "{error}");
+    assert_eq!(replica.accused("/d"), [0, 2]);
+    assert_eq!(replica.dirty(), ["0: /d trusted.afr.dirty [0, 0, 1]", "2: /d trusted.afr.dirty [0, 0, 1]"]);
 }

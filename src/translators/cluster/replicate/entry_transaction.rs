@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use rgfs_protocol::{Dict, Errno, Gfid, Value};
+use bytes::Bytes;
+use rgfs_protocol::{Errno, Gfid};
 use smallvec::SmallVec;
 
 use super::changelog::{Counters, Kind};
@@ -14,13 +14,13 @@ use super::child_set::ChildSet;
 use super::core::{ARBITER, Call, Core, Replies, Reply, in_background, successes, with_own_locks};
 use super::entry_answer::{Answer, combine};
 use super::entry_copies::Accused;
-use super::entry_verdict::{Facts, Marks, NameIndex, Verdict, doubt, judge};
+use super::entry_verdict::{Facts, Verdict, doubt, judge};
 use super::errors::final_error;
 use super::family::Snapshot;
 use super::lock::Lockee;
 use super::new_entry;
 use super::target::Target;
-use crate::reply::{RemoveReply, XattrReply};
+use crate::reply::RemoveReply;
 use crate::translators::cluster::join_all;
 use crate::{Context, FopError, FopResult, Inode, Translator};
 
@@ -131,7 +131,7 @@ impl<O: Operation> Transaction<O> {
             (None, if seem_whole { None } else { self.accused(&context, snapshot).await })
         } else {
             match self.note_begin(&context, locked).await {
-                Ok((noted, accused)) => (Some(noted), Some(accused)),
+                Ok(marked) => (Some(marked.on), Some(marked.accused)),
                 Err(error) => return reply.send(Err(error)),
             }
         };
@@ -142,10 +142,19 @@ impl<O: Operation> Transaction<O> {
         if let Some(why) = accused.as_ref().and_then(|accused| self.refusal(here, noted.is_some(), accused)) {
             if let Some(noted) = noted {
                 // Nothing was done. A mark that stayed would have the next heal bring removed names back.
-                let _ = self.note_end(&context, &Verdict::of_nothing(noted), None).await;
+                let _ = self.note_end(&context, &Verdict::of_nothing(noted, ChildSet::EMPTY), None).await;
             }
             return reply.send(Err(why));
         }
+        let first = match (noted, &accused) {
+            (Some(_), Some(accused)) => self.accuse_absent(&context, here, accused).await,
+            _ => Ok(None),
+        };
+        let (here, noted, accused, early) = match first {
+            Ok(Some(marked)) => (marked.on, Some(marked.on), Some(marked.accused), core.all().minus(here)),
+            Ok(None) => (here, noted, accused, ChildSet::EMPTY),
+            Err(error) => return reply.send(Err(error)),
+        };
         let mut done = self.do_it_where_it_fits(here, &accused.clone().unwrap_or_default(), &locks).await;
         let new = self.new_ones(&done.replies);
         let stray = match self.refuse_strays(&context, &mut done.replies, snapshot).await {
@@ -163,6 +172,7 @@ impl<O: Operation> Transaction<O> {
             locked,
             noted,
             accused: accused.clone().unwrap_or_default(),
+            early,
             unasked: done.unasked,
             outcomes: outcomes(&replies),
         };
@@ -220,6 +230,12 @@ impl<O: Operation> Transaction<O> {
             let marked = self.note_end(&context, &verdict, made).await;
             // Who asked the copies meanwhile heard nothing of it.
             self.distrust(verdict.missed.and(core.snapshot().up));
+            let marked = match (marked, &verdict.marks) {
+                (Ok(marked), Some(marks)) if agreement.is_none() => {
+                    self.take_back_accusation(&context, marks, &facts.accused, &marked).await
+                }
+                (marked, _) => marked.map(drop),
+            };
             let agreed = core.end_agreement(agreement);
             reply.send(answer.and_then(|answer| marked.and(agreed).map(|()| answer)));
         }
@@ -262,7 +278,7 @@ impl<O: Operation> Transaction<O> {
     }
 
     /// Why it must not be done on these copies only, if so.
-    fn refusal(&self, here: ChildSet, is_noted: bool, accused: &Accused) -> Option<FopError> {
+    pub(super) fn refusal(&self, here: ChildSet, is_noted: bool, accused: &Accused) -> Option<FopError> {
         let core = &self.core;
         let detail = if is_noted && core.options.arbiter && here.minus(accused.anywhere()) == ChildSet::one(ARBITER) {
             "the only good copy of the directory here is the arbiter's, which has no data"
@@ -274,35 +290,6 @@ impl<O: Operation> Transaction<O> {
         Some(core.error(Errno::ENOTCONN, self.step).with_detail(detail))
     }
 
-    /// Notes on the copies that names begin to change; returns those that could note it, and those that missed names.
-    async fn note_begin(&self, context: &Context, locked: ChildSet) -> FopResult<(ChildSet, Accused)> {
-        let core = &self.core;
-        let delta = core.keys.delta(|_| Counters::ZERO, Some(Counters::of(Kind::Entry, 1)));
-        let mut calls: Vec<Call<'_, XattrReply>> = Vec::new();
-        let mut callees = Vec::new();
-        for (directory, name) in self.names.iter().enumerate() {
-            for index in locked.iter() {
-                let xdata = self.index_key(NameIndex::Add, name);
-                calls.push(self.xattrop(&name.parent, index, context, &delta, xdata));
-                callees.push((directory, index));
-            }
-        }
-        let (mut noted, mut accused, mut last_error) = (locked, Accused::of(self.names.len()), None);
-        for ((directory, index), reply) in callees.into_iter().zip(join_all(calls).await) {
-            match reply {
-                Ok(reply) => accused.add(directory, core.keys.read(&reply.dict).accused(Kind::Entry)),
-                Err(error) => {
-                    noted.remove(index);
-                    last_error = Some(error);
-                }
-            }
-        }
-        match last_error {
-            Some(error) if noted.is_empty() || !core.has_quorum(noted) => Err(error),
-            _ => Ok((noted, accused)),
-        }
-    }
-
     /// A copy that failed is not read until the copies were asked again.
     fn distrust(&self, failed: ChildSet) {
         if failed.is_empty() {
@@ -312,81 +299,5 @@ impl<O: Operation> Transaction<O> {
         for name in &self.names {
             self.core.inode(&name.parent).forget_copy(Kind::Entry, failed);
         }
-    }
-
-    /// Who missed what was done, in the changelogs of the directories and of what was made.
-    async fn note_end(&self, context: &Context, verdict: &Verdict, made: Option<Arc<Inode>>) -> FopResult<()> {
-        if verdict.marks.is_none() && made.is_none() {
-            return Ok(());
-        }
-        let (core, application) = (&self.core, in_background(&self.application));
-        let mut calls: Vec<Call<'_, XattrReply>> = Vec::new();
-        if let Some(made) = &made {
-            let accusation = new_entry::accusation(made.file_type(), core.options.granular_entry_heal);
-            let pending = |index| if verdict.missed.contains(index) { accusation } else { Counters::ZERO };
-            let delta = core.keys.delta(pending, None);
-            let on = verdict.success.unwrap_or_default();
-            calls.extend(on.iter().map(|index| self.xattrop(made, index, &application, &delta, Dict::NULL)));
-        }
-        let ignored = calls.len();
-        let mut callees = Vec::new();
-        if let Some(marks) = &verdict.marks {
-            let delta = self.delta(marks);
-            for name in &self.names {
-                for index in marks.on.iter() {
-                    let xdata = self.index_key(marks.name, name);
-                    calls.push(self.xattrop(&name.parent, index, context, &delta, xdata));
-                    callees.push(index);
-                }
-            }
-        }
-        let mut marked = verdict.marks.map_or(ChildSet::EMPTY, |marks| marks.on);
-        let mut last_error = None;
-        for (index, reply) in callees.into_iter().zip(join_all(calls).await.into_iter().skip(ignored)) {
-            if let Err(error) = reply {
-                marked.remove(index);
-                last_error = Some(error);
-            }
-        }
-        match last_error {
-            Some(error) if marked.is_empty() || !core.has_quorum(marked) => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    fn delta(&self, marks: &Marks) -> Dict {
-        let dirty = Counters::of(Kind::Entry, marks.dirty);
-        let Some(pending) = marks.pending else { return self.core.keys.only_dirty(dirty) };
-        let accuse = |index| if pending.contains(index) { Counters::of(Kind::Entry, 1) } else { Counters::ZERO };
-        self.core.keys.delta(accuse, Some(dirty))
-    }
-
-    /// What the index of missed names on the bricks does with a name. The bricks' self-heal daemon looks there only where
-    /// the volume says so.
-    fn index_key(&self, index: NameIndex, name: &Name) -> Dict {
-        let key = match index {
-            NameIndex::Add => "glusterfs.xattrop-entry-create",
-            NameIndex::Remove => "glusterfs.xattrop-entry-delete",
-            NameIndex::Leave => return Dict::NULL,
-        };
-        if !self.core.options.granular_entry_heal {
-            return Dict::NULL;
-        }
-        let mut text = BytesMut::with_capacity(name.name.len() + 1);
-        text.extend_from_slice(&name.name);
-        text.extend_from_slice(&[0]);
-        Dict::empty().with(key, Value::Str(text.freeze()))
-    }
-
-    fn xattrop<'a>(
-        &'a self,
-        inode: &Arc<Inode>,
-        index: usize,
-        context: &'a Context,
-        delta: &Dict,
-        xdata: Dict,
-    ) -> Call<'a, XattrReply> {
-        let (child, target, delta) = (self.core.child(index), Target::Inode(inode.clone()), delta.clone());
-        Box::pin(async move { target.xattrop(child, context, delta, xdata).await })
     }
 }

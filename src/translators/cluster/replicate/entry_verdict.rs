@@ -21,6 +21,8 @@ pub struct Facts {
     pub noted: Option<ChildSet>,
     /// Copies that missed names of the directories before, as far as that is known.
     pub accused: Accused,
+    /// Copies that were accused before it was done.
+    pub early: ChildSet,
     /// Children that were not asked, because the good copies went away while they did it.
     pub unasked: ChildSet,
     /// What the children said that were asked.
@@ -45,6 +47,8 @@ pub struct Marks {
     pub on: ChildSet,
     /// Copies that are accused; `None` when none must be, not even by zeros: nobody knows who is right.
     pub pending: Option<ChildSet>,
+    /// Copies that were accused before it was done: that counts, or is taken back.
+    pub early: ChildSet,
     /// What is added to the dirty counter.
     pub dirty: i32,
     /// The index of names, in volumes that have one.
@@ -73,10 +77,10 @@ impl Verdict {
         self.marks.and_then(|marks| marks.pending).is_some_and(|accused| !accused.is_empty())
     }
 
-    /// Nothing changed anywhere: the note from before has to go.
-    pub fn of_nothing(noted: ChildSet) -> Self {
+    /// Nothing changed anywhere: the note from before has to go, and accusations with it.
+    pub fn of_nothing(noted: ChildSet, early: ChildSet) -> Self {
         let nobody = Some(ChildSet::EMPTY);
-        let marks = Marks { on: noted, pending: nobody, dirty: -1, name: NameIndex::Leave };
+        let marks = Marks { on: noted, pending: nobody, early, dirty: -1, name: NameIndex::Leave };
         let (failed, missed) = (ChildSet::EMPTY, ChildSet::EMPTY);
         Verdict { success: None, failed, marks: Some(marks), missed, answer_first: true }
     }
@@ -84,6 +88,17 @@ impl Verdict {
 
 /// Decides.
 pub fn judge(facts: &Facts) -> Verdict {
+    let verdict = decide(facts);
+    if verdict.marks.is_some() || facts.early.is_empty() {
+        return verdict;
+    }
+    // The note from before stays, and nobody is accused.
+    let on = facts.noted.unwrap_or_default();
+    let marks = Marks { on, pending: Some(ChildSet::EMPTY), early: facts.early, dirty: 0, name: NameIndex::Leave };
+    Verdict { marks: Some(marks), ..verdict }
+}
+
+fn decide(facts: &Facts) -> Verdict {
     let all = ChildSet::all(facts.count);
     let with = |matches: &dyn Fn(Option<Errno>) -> bool| -> ChildSet {
         facts.outcomes.iter().filter(|(_, outcome)| matches(*outcome)).map(|(index, _)| *index).collect()
@@ -95,7 +110,7 @@ pub fn judge(facts: &Facts) -> Verdict {
 
     if is_symmetric(facts) {
         // Nothing changed anywhere; only the note from before has to go, where it was made.
-        let nothing = Verdict::of_nothing(facts.noted.unwrap_or_default());
+        let nothing = Verdict::of_nothing(facts.noted.unwrap_or_default(), facts.early);
         return Verdict { marks: nothing.marks.filter(|_| facts.noted.is_some()), ..nothing };
     }
     if let Some(refused) = refused_by_quorum(facts) {
@@ -104,6 +119,7 @@ pub fn judge(facts: &Facts) -> Verdict {
         let marks = Marks {
             on: refused,
             pending: Some(all.minus(refused)),
+            early: facts.early,
             dirty: if facts.noted.is_some() { -1 } else { 0 },
             name: NameIndex::Add,
         };
@@ -113,7 +129,13 @@ pub fn judge(facts: &Facts) -> Verdict {
     if !facts.unasked.is_empty() {
         // The good copies may have done it. The heal of this name will tell; the others are accused already.
         let dirty = if facts.noted.is_some() { -1 } else { 0 };
-        let marks = Marks { on: facts.unasked, pending: Some(ChildSet::EMPTY), dirty, name: NameIndex::Add };
+        let marks = Marks {
+            on: facts.unasked,
+            pending: Some(ChildSet::EMPTY),
+            early: facts.early,
+            dirty,
+            name: NameIndex::Add,
+        };
         let failed = failed.minus(facts.unasked);
         return Verdict { success: None, failed, marks: Some(marks), missed: ChildSet::EMPTY, answer_first: false };
     }
@@ -134,6 +156,7 @@ pub fn judge(facts: &Facts) -> Verdict {
     let marks = (facts.noted.is_some() || !failed.is_empty()).then(|| Marks {
         on: fine,
         pending: Some(missed),
+        early: facts.early,
         dirty: if facts.noted.is_some() { -1 } else { 0 },
         name,
     });
@@ -144,7 +167,7 @@ pub fn judge(facts: &Facts) -> Verdict {
 /// the copies that may have done it.
 pub fn doubt(facts: &Facts, fine: ChildSet) -> Option<Marks> {
     let unnoted = facts.noted.is_none() && !fine.is_empty();
-    unnoted.then_some(Marks { on: fine, pending: None, dirty: 1, name: NameIndex::Add })
+    unnoted.then_some(Marks { on: fine, pending: None, early: ChildSet::EMPTY, dirty: 1, name: NameIndex::Add })
 }
 
 /// True when none of these copies of a directory is good, and another one is.
@@ -193,13 +216,14 @@ mod tests {
             locked: outcomes.iter().map(|(index, _)| *index).collect(),
             noted: noted.map(set),
             accused: Accused::default(),
+            early: ChildSet::EMPTY,
             unasked: ChildSet::EMPTY,
             outcomes: outcomes.iter().copied().collect(),
         }
     }
 
     fn marks(on: &[usize], pending: Option<&[usize]>, dirty: i32, name: NameIndex) -> Option<Marks> {
-        Some(Marks { on: set(on), pending: pending.map(set), dirty, name })
+        Some(Marks { on: set(on), pending: pending.map(set), early: ChildSet::EMPTY, dirty, name })
     }
 
     fn verdict(
@@ -305,6 +329,22 @@ mod tests {
         ];
         for (name, facts, expected) in cases {
             assert_eq!(judge(&facts), expected, "{name}");
+        }
+    }
+
+    /// An accusation that was made before counts when it was done, and is taken back when it was not, or nobody knows.
+    #[test]
+    fn early_accusations() {
+        use NameIndex::{Add, Leave};
+        let early = set(&[2]);
+        for (outcomes, pending, dirty, name) in [
+            ([(0, OK), (1, OK)], &[2][..], -1, Add),
+            ([(0, OK), (1, GONE)], &[], 0, Leave),
+            ([(0, ENOSPC), (1, ENOSPC)], &[], -1, Leave),
+        ] {
+            let verdict = judge(&Facts { early, ..facts(&outcomes, Some(&[0, 1])) });
+            let expected = Marks { on: set(&[0, 1]), pending: Some(set(pending)), early, dirty, name };
+            assert_eq!(verdict.marks, Some(expected), "{outcomes:?}");
         }
     }
 

@@ -22,6 +22,7 @@ pub mod entry_copies;
 #[cfg(test)]
 mod entry_copies_tests;
 mod entry_fops;
+mod entry_marks;
 mod entry_order;
 #[cfg(test)]
 mod entry_tests;
