@@ -4,17 +4,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rgfs_protocol::Gfid;
+use rgfs_protocol::{Dict, FileType, Gfid, Value};
 
 use super::super::Cluster;
 use super::history::Unmarked;
 use super::mount::Mount;
-use crate::Inode;
 use crate::translators::cluster::replicate::Replicate;
+use crate::translators::cluster::replicate::changelog::Kind;
 use crate::translators::cluster::replicate::heal::HealOutcome;
+use crate::{Inode, Loc, Translator};
 
 /// How often the indices are looked through: a heal may need that of another object first.
 const ROUNDS: usize = 8;
+
+/// What `gluster volume heal VOLUME split-brain source-brick` asks for (`GF_SHD_OP_SBRAIN_HEAL_FROM_BRICK`).
+const FROM_BRICK: i64 = 11;
 
 /// The beginning of the name under which healers keep what they are not sure to need no more.
 const TRASH: &str = ".glusterfs-anonymous-inode-";
@@ -63,6 +67,7 @@ pub(super) fn all(cluster: &Cluster, mount: &Arc<Mount>, healer: &Arc<Replicate>
             if pending(cluster).is_empty() {
                 return;
             }
+            choose_for_the_dead(cluster, mount, healer);
         }
     }
     let lost = lost_in_removal(cluster, mount);
@@ -96,6 +101,28 @@ fn empty_trash(cluster: &Cluster, mount: &Arc<Mount>) {
     }
 }
 
+/// A client died while it gave a file the name of another one: on one good copy of the directory the name leads to the first
+/// file, on another one still to the second. No mark tells which is right, so no heal decides it; neither does that of upstream,
+/// which knows a command, the option `favorite-child-policy`, and EIO (`afr_gfid_split_brain_source`). An administrator gives
+/// the command.
+fn choose_for_the_dead(cluster: &Cluster, mount: &Arc<Mount>, healer: &Arc<Replicate>) {
+    for (moved, (directory, name)) in mount.history.half_moved() {
+        let good = (0..cluster.bricks()).filter(|brick| !is_accused(cluster, directory, *brick, Kind::Entry));
+        let under_it = |brick: usize| cluster.object_of(brick, directory)?.entries.get(name.as_bytes()).copied();
+        let found: Vec<_> = good.filter_map(|brick| Some((brick, under_it(brick)?))).collect();
+        let is_moved = |(_, gfid): &&(usize, Gfid)| *gfid == moved;
+        let (Some((done, _)), false) = (found.iter().find(is_moved), found.iter().all(|at| is_moved(&at))) else {
+            continue;
+        };
+        let loc = Loc::entry(Inode::known(directory, FileType::Directory), name.clone(), Inode::fresh());
+        let source = cluster.children(mount.client)[*done].name().clone();
+        let command = Dict::empty().with("heal-op", Value::Int(FROM_BRICK)).with("child-name", Value::str(&source));
+        let chosen = cluster.try_block_on(healer.lookup(&mount.context(0), &loc, command));
+        let chosen = chosen.map(|reply| reply.map(|reply| reply.stat.gfid).map_err(|error| error.to_string()));
+        mount.history.note(format!("an administrator chooses {moved} for {name}: {chosen:?}"));
+    }
+}
+
 fn pending(cluster: &Cluster) -> BTreeSet<Gfid> {
     (0..cluster.bricks()).flat_map(|brick| cluster.pending_gfids(brick)).collect()
 }
@@ -108,12 +135,16 @@ fn lost_in_removal(cluster: &Cluster, mount: &Arc<Mount>) -> BTreeSet<Gfid> {
     let arbiter = (0..cluster.bricks()).find(|brick| cluster.brick(*brick).arbiter);
     let Some(arbiter) = arbiter else { return BTreeSet::new() };
     let bricks = || 0..cluster.bricks();
-    let accused = |gfid: Gfid, of: usize| {
-        let by = |by| cluster.object_of(by, gfid);
-        bricks().filter_map(by).any(|copy| super::super::trace::changelog(&copy, &format!("v-client-{of}"))[0] != 0)
-    };
-    let only_the_arbiter_is_good = |gfid: &Gfid| bricks().all(|brick| accused(*gfid, brick) == (brick != arbiter));
+    let only_the_arbiter_is_good =
+        |gfid: &Gfid| bricks().all(|brick| is_accused(cluster, *gfid, brick, Kind::Data) == (brick != arbiter));
     mount.history.doomed().into_iter().filter(only_the_arbiter_is_good).collect()
+}
+
+/// Whether any copy of an object accuses that of a brick.
+fn is_accused(cluster: &Cluster, gfid: Gfid, of: usize, kind: Kind) -> bool {
+    let copies = (0..cluster.bricks()).filter_map(|by| cluster.object_of(by, gfid));
+    let counters = copies.map(|copy| super::super::trace::changelog(&copy, &format!("v-client-{of}")));
+    counters.into_iter().any(|counters| counters[kind.index()] != 0)
 }
 
 /// No marks, nothing in an index, and all copies equal, but for what clients left half done that died.

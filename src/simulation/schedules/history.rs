@@ -93,6 +93,8 @@ struct State {
     crashed: BTreeSet<usize>,
     /// Changes of names and attributes that have begun and not ended, by number.
     unmarked: BTreeMap<u64, (Gfid, Unmarked)>,
+    /// Renames that have begun and not ended: what is moved, and where to.
+    moving: BTreeMap<u64, (Gfid, (Gfid, String))>,
     /// Files whose owner removed them, and was not told that they are gone.
     doomed: BTreeSet<Gfid>,
     /// Names in directories that somebody tried to change, and was not told that it was done.
@@ -115,7 +117,7 @@ pub(super) enum Unmarked {
     Attributes,
 }
 
-/// While it lives, an unmarked change is under way; for ever, when its client dies.
+/// While it lives, a change is under way; for ever, when its client dies.
 pub(super) struct UnderWay(History, Vec<u64>);
 
 impl Drop for UnderWay {
@@ -123,6 +125,7 @@ impl Drop for UnderWay {
         let mut state = self.0.state();
         for number in &self.1 {
             state.unmarked.remove(number);
+            state.moving.remove(number);
         }
     }
 }
@@ -224,6 +227,18 @@ impl History {
             number
         });
         UnderWay(self.clone(), numbers.collect())
+    }
+
+    /// A rename begins, and ends when what is returned is dropped.
+    pub(super) fn moves(&self, moved: Gfid, directory: Gfid, name: &str) -> UnderWay {
+        let number = self.moment();
+        self.state().moving.insert(number, (moved, (directory, name.to_owned())));
+        UnderWay(self.clone(), vec![number])
+    }
+
+    /// Renames that never ended, because their clients died.
+    pub(super) fn half_moved(&self) -> Vec<(Gfid, (Gfid, String))> {
+        self.state().moving.values().cloned().collect()
     }
 
     /// What changes that never ended were about.
