@@ -18,6 +18,8 @@ pub struct FopError {
     pub detail: Option<Box<str>>,
     /// What the brick answered besides the errno, where it answered anything (`glusterfs.parent-entrylk`...).
     pub xdata: Option<Box<Dict>>,
+    /// It is the failure of a write that was acknowledged; a later fop reports it.
+    pub is_late: bool,
 }
 
 /// Result of a fop.
@@ -26,7 +28,7 @@ pub type FopResult<T> = Result<T, FopError>;
 impl FopError {
     /// An error without detail.
     pub fn new(errno: Errno, origin: &Arc<str>, step: &'static str) -> Self {
-        FopError { errno, origin: origin.clone(), step, detail: None, xdata: None }
+        FopError { errno, origin: origin.clone(), step, detail: None, xdata: None, is_late: false }
     }
 
     /// Adds what a reader of the log wants to know.

@@ -29,6 +29,9 @@ use crate::{Context, Fd, FopError, FopResult, Inode, Loc, Translator};
 
 mod fops;
 mod leaving;
+mod repeat;
+#[cfg(test)]
+mod repeat_tests;
 
 pub(super) use leaving::leaving;
 
@@ -349,3 +352,6 @@ impl Drop for Closed<'_> {
         self.switch.opened.notify_waiters();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,15 +9,17 @@ use rgfs_protocol::types::{EntrylkCmd, EntrylkType, Flock, InodelkCmd, Lease, Lk
 use rgfs_protocol::{Dict, Errno, Iatt};
 
 use super::Switch;
+use super::repeat::{Change, Repeated, requested};
 use crate::event::EventSource;
 use crate::reply::*;
 use crate::{Context, Fd, FopResult, ListingParts, Loc, Translator};
 
-/// Writes the fops that are passed on as they are: `by_name` to the graph of the time, `by_fd` to that of the fd. In a graph that
-/// a brick leaves they may have to be done [again](super::leaving).
+/// Writes the fops that are passed on as they are: `by_name` and `once` to the graph of the time, `by_fd` to that of the fd. In a graph
+/// that a brick leaves they may have to be done [again](super::leaving); with those of `once` that needs [care](super::repeat).
 macro_rules! switched {
     (
         by_name { $($name:ident($($argument:ident: $type:ty),*) -> $reply:ty;)* }
+        once { $($once:ident($($once_argument:ident: $once_type:ty),*) -> $once_reply:ty, $change:expr;)* }
         by_fd { $($fd_name:ident($($fd_argument:ident: $fd_type:ty),*) -> $fd_reply:ty;)* }
         $($others:tt)*
     ) => {
@@ -34,6 +36,27 @@ macro_rules! switched {
                         true => self.seat().await.top().$name(context, $($argument),*).await,
                         false => first,
                     }
+                }
+            )*
+            $(
+                async fn $once(&self, context: &Context, $($once_argument: $once_type),*) -> FopResult<$once_reply> {
+                    let seat = self.seat().await;
+                    if !seat.is_shrinking() {
+                        return seat.top().$once(context, $($once_argument),*).await;
+                    }
+                    let first = seat.top().$once(context, $(Clone::clone(&$once_argument)),*).await;
+                    if !self.outlasts(seat, &first).await {
+                        return first;
+                    }
+                    let seat = self.seat().await;
+                    if let Some(done) = Repeated::before(seat.top(), context, &$change).await {
+                        return Ok(done);
+                    }
+                    let error = match seat.top().$once(context, $(Clone::clone(&$once_argument)),*).await {
+                        Err(error) => error,
+                        done => return done,
+                    };
+                    Repeated::instead(seat.top(), context, &$change, &error).await.ok_or(error)
                 }
             )*
             $(
@@ -59,6 +82,10 @@ macro_rules! switched {
     };
 }
 
+fn made<'a>(loc: &'a Loc, xdata: &Dict) -> Change<'a> {
+    Change::Made { loc, gfid: requested(xdata), open: None }
+}
+
 switched! {
     by_name {
         lookup(loc: &Loc, xdata: Dict) -> LookupReply;
@@ -66,30 +93,32 @@ switched! {
         truncate(loc: &Loc, offset: u64, xdata: Dict) -> PrePostReply;
         access(loc: &Loc, mask: u32, xdata: Dict) -> Dict;
         readlink(loc: &Loc, size: u32, xdata: Dict) -> ReadlinkReply;
-        mknod(loc: &Loc, mode: u32, rdev: u64, umask: u32, xdata: Dict) -> EntryReply;
-        mkdir(loc: &Loc, mode: u32, umask: u32, xdata: Dict) -> EntryReply;
-        unlink(loc: &Loc, xflags: u32, xdata: Dict) -> RemoveReply;
-        rmdir(loc: &Loc, xflags: u32, xdata: Dict) -> RemoveReply;
-        symlink(loc: &Loc, target: Bytes, umask: u32, xdata: Dict) -> EntryReply;
-        rename(old: &Loc, new: &Loc, xdata: Dict) -> RenameReply;
-        link(old: &Loc, new: &Loc, xdata: Dict) -> EntryReply;
-        create(loc: &Loc, flags: i32, mode: u32, umask: u32, fd: &Arc<Fd>, xdata: Dict) -> EntryReply;
         open(loc: &Loc, flags: i32, fd: &Arc<Fd>, xdata: Dict) -> Dict;
         opendir(loc: &Loc, fd: &Arc<Fd>, xdata: Dict) -> Dict;
         statfs(loc: &Loc, xdata: Dict) -> StatfsReply;
-        setxattr(loc: &Loc, dict: Dict, flags: u32, xdata: Dict) -> Dict;
         getxattr(loc: &Loc, name: Option<&str>, xdata: Dict) -> XattrReply;
-        removexattr(loc: &Loc, name: &str, xdata: Dict) -> Dict;
         xattrop(loc: &Loc, flags: XattropFlags, dict: Dict, xdata: Dict) -> XattrReply;
         setattr(loc: &Loc, stat: &Iatt, valid: u32, xdata: Dict) -> PrePostReply;
         ipc(op: i32, xdata: Dict) -> Dict;
         lease(loc: &Loc, lease: Lease, xdata: Dict) -> LeaseReply;
     }
+    once {
+        mknod(loc: &Loc, mode: u32, rdev: u64, umask: u32, xdata: Dict) -> EntryReply, made(loc, &xdata);
+        mkdir(loc: &Loc, mode: u32, umask: u32, xdata: Dict) -> EntryReply, made(loc, &xdata);
+        symlink(loc: &Loc, target: Bytes, umask: u32, xdata: Dict) -> EntryReply, made(loc, &xdata);
+        create(loc: &Loc, flags: i32, mode: u32, umask: u32, fd: &Arc<Fd>, xdata: Dict) -> EntryReply,
+            Change::Made { loc, gfid: requested(&xdata), open: Some((flags, fd)) };
+        link(old: &Loc, new: &Loc, xdata: Dict) -> EntryReply, Change::Linked { old, new };
+        unlink(loc: &Loc, xflags: u32, xdata: Dict) -> RemoveReply, Change::Removed { loc };
+        rmdir(loc: &Loc, xflags: u32, xdata: Dict) -> RemoveReply, Change::Removed { loc };
+        rename(old: &Loc, new: &Loc, xdata: Dict) -> RenameReply, Change::Renamed { old, new };
+        setxattr(loc: &Loc, dict: Dict, flags: u32, xdata: Dict) -> Dict, Change::Set { loc, values: &dict };
+        removexattr(loc: &Loc, name: &str, xdata: Dict) -> Dict, Change::Unset;
+    }
     by_fd {
         fstat(xdata: Dict) -> StatReply;
         ftruncate(offset: u64, xdata: Dict) -> PrePostReply;
         readv(size: u32, offset: u64, flags: u32, xdata: Dict) -> ReadReply;
-        writev(data: Payload, offset: u64, flags: u32, xdata: Dict) -> WriteReply;
         fsyncdir(datasync: bool, xdata: Dict) -> Dict;
         fsetxattr(dict: Dict, flags: u32, xdata: Dict) -> Dict;
         fgetxattr(name: Option<&str>, xdata: Dict) -> XattrReply;
@@ -131,6 +160,31 @@ switched! {
 
     async fn drain(&self) {
         self.current().graph().top().drain().await;
+    }
+
+    async fn writev(
+        &self,
+        context: &Context,
+        fd: &Arc<Fd>,
+        data: Payload,
+        offset: u64,
+        flags: u32,
+        xdata: Dict,
+    ) -> FopResult<WriteReply> {
+        let seat = self.seat_of(fd).await;
+        if !seat.is_shrinking() {
+            return seat.top().writev(context, fd, data, offset, flags, xdata).await;
+        }
+        let first = seat.top().writev(context, fd, data.clone(), offset, flags, xdata.clone()).await;
+        if !self.outlasts(seat, &first).await {
+            return first;
+        }
+        let seat = self.seat_of(fd).await;
+        match &first {
+            // It may have the bytes, and come back with them.
+            Err(error) if fd.flags & libc::O_APPEND != 0 && seat.knows(&error.origin) => first,
+            _ => seat.top().writev(context, fd, data, offset, flags, xdata).await,
+        }
     }
 
     async fn flush(&self, context: &Context, fd: &Arc<Fd>, xdata: Dict) -> FopResult<Dict> {

@@ -6,7 +6,8 @@
 //! here the fop waits for the graph without that brick, and is done again in it.
 //!
 //! Only a fop that failed because of such a brick is done again: either it had not begun to change anything elsewhere, or what
-//! it had done is what the second try finds done.
+//! it had done is what the second try finds [done](super::repeat). The failure of a write that was acknowledged is no such failure,
+//! though FLUSH or FSYNC report it: the second FLUSH would succeed, and the data be lost in silence.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -36,6 +37,11 @@ pub(in crate::graph) fn leaving(graph: &Graph) -> HashSet<Arc<str>> {
 }
 
 impl Seat {
+    /// Whether this graph has a volume of that name.
+    pub(super) fn knows(&self, name: &Arc<str>) -> bool {
+        self.generation.graph.description.volumes.iter().any(|volume| volume.name == *name)
+    }
+
     /// Bricks are leaving this graph.
     pub(super) fn is_shrinking(&self) -> bool {
         !self.generation.graph.leaving.is_empty()
@@ -48,6 +54,7 @@ impl Switch {
         let generation = match result {
             Err(error)
                 if error.errno == Errno::ENOTCONN
+                    && !error.is_late
                     && !seat.kept
                     && seat.generation.graph.leaving.contains(&error.origin) =>
             {

@@ -14,13 +14,13 @@ use bytes::Bytes;
 
 const TEXT: &str = "volume brick type protocol/client end-volume \
                     volume top type performance/write-behind subvolumes brick end-volume";
-const FOREVER: Duration = Duration::from_secs(60);
+pub(super) const FOREVER: Duration = Duration::from_secs(60);
 
 fn live(brick: &Arc<Recorder>) -> LiveGraph {
     live_from(TEXT, brick)
 }
 
-fn live_from(text: &str, brick: &Arc<Recorder>) -> LiveGraph {
+pub(super) fn live_from(text: &str, brick: &Arc<Recorder>) -> LiveGraph {
     LiveGraph::build_with(&graph(text), &environment(), None, |volume, children, environment| {
         match volume.kind.canonical {
             "protocol/client" => Ok(brick.clone() as Arc<dyn Translator>),
@@ -31,11 +31,11 @@ fn live_from(text: &str, brick: &Arc<Recorder>) -> LiveGraph {
 }
 
 /// A switch between two graphs.
-struct Turning {
-    old: Arc<Recorder>,
-    new: Arc<Recorder>,
-    switch: Arc<Switch>,
-    forgotten: Arc<StdMutex<Option<Vec<KeySpan>>>>,
+pub(super) struct Turning {
+    pub(super) old: Arc<Recorder>,
+    pub(super) new: Arc<Recorder>,
+    pub(super) switch: Arc<Switch>,
+    pub(super) forgotten: Arc<StdMutex<Option<Vec<KeySpan>>>>,
 }
 
 impl Turning {
@@ -44,7 +44,7 @@ impl Turning {
         Turning { switch: Switch::new(live(&old)), old, new, forgotten: Arc::default() }
     }
 
-    async fn turn(&self, opened: OpenFds, patience: Duration) -> bool {
+    pub(super) async fn turn(&self, opened: OpenFds, patience: Duration) -> bool {
         let forgotten = self.forgotten.clone();
         let forget = move |keys| *forgotten.lock().unwrap() = Some(keys);
         self.switch.turn(live(&self.new), || opened, patience, forget).await.is_ok()
@@ -55,15 +55,15 @@ impl Turning {
     }
 }
 
-fn context() -> Context {
+pub(super) fn context() -> Context {
     Context::internal()
 }
 
-fn file(number: u8) -> Arc<Fd> {
+pub(super) fn file(number: u8) -> Arc<Fd> {
     Fd::new(Inode::known(Gfid([number; 16]), FileType::Regular), libc::O_RDWR, 1)
 }
 
-fn files(fds: &[&Arc<Fd>]) -> OpenFds {
+pub(super) fn files(fds: &[&Arc<Fd>]) -> OpenFds {
     OpenFds { files: fds.iter().map(|fd| (*fd).clone()).collect(), directories: Vec::new() }
 }
 
@@ -89,7 +89,7 @@ async fn fops_at_work_end_in_the_old_graph_and_those_to_come_wait_for_the_new() 
 }
 
 /// Polls once.
-async fn futures_poll<F: Future + ?Sized>(future: &mut std::pin::Pin<&mut F>) -> Option<F::Output> {
+pub(super) async fn futures_poll<F: Future + ?Sized>(future: &mut std::pin::Pin<&mut F>) -> Option<F::Output> {
     std::future::poll_fn(|context| match future.as_mut().poll(context) {
         std::task::Poll::Ready(done) => std::task::Poll::Ready(Some(done)),
         std::task::Poll::Pending => std::task::Poll::Ready(None),
@@ -206,7 +206,7 @@ async fn news_come_from_the_graph_of_the_time() {
 }
 
 /// The same brick, which is being taken out of the volume.
-const LEAVING: &str = "volume brick type protocol/client end-volume \
+pub(super) const LEAVING: &str = "volume brick type protocol/client end-volume \
                        volume top type cluster/distribute option decommissioned-bricks brick subvolumes brick end-volume";
 
 fn taken_out() -> Turning {

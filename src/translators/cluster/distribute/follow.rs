@@ -71,7 +71,7 @@ impl Core {
         let at = self.cached(context, target.inode()).await?;
         let result = call(self.child(at), xdata.clone(), None).await;
         match migration::step(family, &result) {
-            Step::Answer => result,
+            Step::Answer if !self.is_bereft(at, &result) => result,
             _ => Box::pin(self.follow_file(context, target, family, xdata, &call, at, result)).await,
         }
     }
@@ -93,7 +93,7 @@ impl Core {
         let mut opened = false;
         let mut missing = false;
         for _ in 0..ATTEMPTS {
-            let step = match std::mem::take(&mut missing) {
+            let step = match std::mem::take(&mut missing) || self.is_bereft(at, &result) {
                 true => Step::Follow,
                 false => migration::step(family, &result),
             };
@@ -149,6 +149,12 @@ impl Core {
         }
         let moves = "rebalance moves the file faster than it can be followed; try again";
         result.and(Err(self.error(Errno::EIO, "follow a file").with_detail(moves)))
+    }
+
+    /// Whether a fop failed because a child that leaves the volume is away. Most likely it was taken out when all its files had moved, and
+    /// nobody has told us where this one is.
+    fn is_bereft<R>(&self, at: usize, result: &FopResult<R>) -> bool {
+        matches!(result, Err(error) if error.errno == Errno::ENOTCONN) && self.is_leaving(at)
     }
 
     /// WRITE. What was appended at the source is written at the destination where the source has put it.

@@ -134,3 +134,22 @@ fn names_in_a_hole_wait_for_fix_layout() {
         second.find(&directory, &new);
     }
 }
+
+/// A rename that was cut off has left the file with both names. Done again, it takes the old one away.
+#[test]
+fn a_file_with_both_names_is_renamed_to_its_end() {
+    for case in 0..8 {
+        let (old_home, new_home, cached) = (case & 1, case >> 1 & 1, case >> 2);
+        let cluster = Cluster::new(2);
+        let directory = cluster.mkdir(&cluster.root, "d").0.unwrap();
+        let (old, new) = (cluster.name_at("/d", old_home, 0), cluster.name_at("/d", new_home, 5));
+        let gfid = plant(&cluster, &format!("/d/{old}"), old_home, cached, true);
+        cluster.find(&directory, &old);
+        cluster.link(&directory, &old, &new).unwrap();
+        cluster.rename((&directory, &old), (&directory, &new)).0.unwrap();
+        let second = cluster.second_client();
+        assert_eq!(second.find(&directory, &new).gfid(), gfid, "case {case}");
+        assert_eq!(errno(second.lookup(&directory, &old).0), Errno::ENOENT, "case {case}");
+        assert_eq!(second.names(&directory, 4096)[2..], [&new[..]], "case {case}");
+    }
+}

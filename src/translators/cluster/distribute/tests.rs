@@ -176,7 +176,7 @@ impl Cluster {
         self.run(|context, top| async move { Ok(top.rename(&context, &old, &new, Dict::NULL).await?.stat) })
     }
 
-    fn link(&self, parent: &Arc<Inode>, old: &str, new: &str) -> FopResult<()> {
+    pub(super) fn link(&self, parent: &Arc<Inode>, old: &str, new: &str) -> FopResult<()> {
         let old = Loc::entry(parent.clone(), old.to_owned(), self.find(parent, old));
         let new = Loc::entry(parent.clone(), new.to_owned(), old.inode.clone());
         self.run(|context, top| async move { top.link(&context, &old, &new, Dict::NULL).await.map(|_| ()) }).0
@@ -797,4 +797,39 @@ fn an_unreachable_brick_is_named_before_one_that_leaves() {
     assert_eq!(&*origin(), "v-client-1");
     cluster.bricks[2].set_down(true);
     assert_eq!(&*origin(), "v-client-2");
+}
+
+/// A brick is stopped when all its files have moved, and clients hear of that later.
+#[test]
+fn a_file_is_found_where_it_went_from_a_brick_that_was_taken_out() {
+    for moved in [true, false] {
+        let bricks: Vec<_> = (0..3).map(|index| MemoryBrick::new(&format!("v-client-{index}"))).collect();
+        let cluster = Cluster::over(bricks, &[("decommissioned-bricks", "v-client-0")]);
+        let (name, gfid) = (cluster.name_at("/", 1, 0), fresh_gfid());
+        let path = format!("/{name}");
+        cluster.bricks[0].plant(&path, gfid, 0o100_644, &[]);
+        cluster.bricks[1].plant(&path, gfid, 0o101_000, &[(keys::LINKTO, b"v-client-0\0")]);
+        let inode = cluster.find(&cluster.root, &name);
+        let fd = Fd::new(inode.clone(), libc::O_RDWR | libc::O_APPEND, 42);
+        let (loc, opened) = (Loc::entry(cluster.root.clone(), name, inode), fd.clone());
+        cluster.run(|context, top| async move {
+            top.open(&context, &loc, opened.flags, &opened, Dict::NULL).await.unwrap();
+        });
+        if moved {
+            cluster.bricks[1].lose(&path);
+            cluster.bricks[1].plant(&path, gfid, 0o100_644, &[]);
+        }
+        cluster.bricks[0].set_down(true);
+        let data = smallvec::smallvec![Bytes::from_static(b"line")];
+        let (written, _) =
+            cluster.run(|context, top| async move { top.writev(&context, &fd, data, 0, 0, Dict::NULL).await });
+        match moved {
+            true => {
+                written.unwrap();
+                assert_eq!(cluster.bricks[1].data(&path), b"line");
+            }
+            // The graph without the brick may know.
+            false => assert_eq!(&*written.unwrap_err().origin, "v-client-0"),
+        }
+    }
 }

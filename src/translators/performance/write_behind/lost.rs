@@ -32,7 +32,7 @@ impl Drop for Lost {
 pub(super) fn note(fd: &Fd, key: ContextKey, error: FopError) {
     let lost = fd.contexts.get_or_insert_with(key, Lost::default);
     let mut failure = lost.0.lock().unwrap_or_else(PoisonError::into_inner);
-    failure.get_or_insert(Failure { error, warned: false });
+    failure.get_or_insert(Failure { error: FopError { is_late: true, ..error }, warned: false });
 }
 
 /// The failure that FSYNC or FLUSH of `fd` must return. It is forgotten by that.
