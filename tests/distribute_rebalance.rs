@@ -155,6 +155,7 @@ impl<'a> Worker<'a> {
                 55..70 => "rename",
                 70..75 => "unlink",
                 75..85 => "write",
+                85..90 => "miss",
                 _ => "read",
             };
             let done = match kind {
@@ -163,6 +164,7 @@ impl<'a> Worker<'a> {
                 "rename" => self.rename(),
                 "unlink" => self.unlink(),
                 "write" => self.write(),
+                "miss" => self.miss(),
                 _ => self.read(),
             };
             let time = || self.board.start.elapsed();
@@ -262,6 +264,19 @@ impl<'a> Worker<'a> {
         if let Some(blocks) = self.made.blocks.get_mut(path) {
             blocks[number] = Some(seed);
         }
+        Ok(())
+    }
+
+    /// A name that was taken away is not back. Through the C client some are (see [`was_removed_by_c`]).
+    fn miss(&mut self) -> Result<()> {
+        let gone: Vec<&PathBuf> = self.made.gone.iter().filter(|path| !self.made.files.contains_key(*path)).collect();
+        if self.client == Client::C || gone.is_empty() {
+            return Ok(());
+        }
+        let path = gone[self.random.below(gone.len())];
+        let found = fs::symlink_metadata(self.root.join(path));
+        let errno = found.as_ref().err().and_then(std::io::Error::raw_os_error);
+        ensure!(errno == Some(Errno::NOENT.raw_os_error()), "{} is back: {found:?}", path.display());
         Ok(())
     }
 
