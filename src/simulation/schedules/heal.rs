@@ -68,6 +68,7 @@ pub(super) fn all(cluster: &Cluster, mount: &Arc<Mount>, healer: &Arc<Replicate>
                 return;
             }
             choose_for_the_dead(cluster, mount, healer);
+            look_at_the_undone(cluster, mount);
         }
     }
     let lost = lost_in_removal(cluster, mount);
@@ -120,6 +121,26 @@ fn choose_for_the_dead(cluster: &Cluster, mount: &Arc<Mount>, healer: &Arc<Repli
         let chosen = cluster.try_block_on(healer.lookup(&mount.context(0), &loc, command));
         let chosen = chosen.map(|reply| reply.map(|reply| reply.stat.gfid).map_err(|error| error.to_string()));
         mount.history.note(format!("an administrator chooses {moved} for {name}: {chosen:?}"));
+    }
+}
+
+/// A change of a name was not acknowledged: its client died, or lost too many bricks, before it had noted on enough of them
+/// which one missed it. Where the directory has no mark that counts, the daemon does not bring the name to that brick; and it
+/// heals no file that it cannot lock on all bricks (`afr_selfheal_data`, `afr_selfheal_entry`). A lookup of the name finds that
+/// copies disagree, and makes it whole (`afr_lookup_entry_heal`). A user looks.
+fn look_at_the_undone(cluster: &Cluster, mount: &Arc<Mount>) {
+    let bricks = || 0..cluster.bricks();
+    let pending = pending(cluster);
+    let is_stuck =
+        |gfid: &Gfid| pending.contains(gfid) && bricks().any(|brick| cluster.object_of(brick, *gfid).is_none());
+    for (directory, name) in mount.history.undone() {
+        let under_it = |brick| cluster.object_of(brick, directory)?.entries.get(name.as_bytes()).copied();
+        let Some(stuck) = bricks().filter_map(under_it).find(is_stuck) else { continue };
+        let parent = Inode::known(directory, FileType::Directory);
+        let context = mount.context(901);
+        let found = cluster.try_block_on(mount.lookup(&context, &parent, &name));
+        let found = found.map(|found| found.map(|inode| inode.gfid()).map_err(|error| error.to_string()));
+        mount.history.note(format!("a user looks at {name} for {stuck}: {found:?}"));
     }
 }
 

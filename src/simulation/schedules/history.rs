@@ -253,6 +253,11 @@ impl History {
         Try(is_new.then(|| (self.clone(), at)))
     }
 
+    /// Names of which a change failed or never ended: directory and name.
+    pub(super) fn undone(&self) -> Vec<(Gfid, String)> {
+        self.state().undone.iter().cloned().collect()
+    }
+
     /// Whether a change of that name failed or never ended.
     pub(super) fn is_undone(&self, directory: Gfid, name: &[u8]) -> bool {
         let Ok(name) = std::str::from_utf8(name) else { return false };

@@ -121,7 +121,7 @@ fn content(cluster: &Cluster, mount: &Arc<Mount>, scenario: Scenario, owned: &[O
                 let begin = history.moment();
                 let data = mount.read(&context, &fd, (REGIONS * VALUE) as u32).await?;
                 check_file(&history, &who, file, &decode(&data), (begin, strictness()));
-                check_attributes(mount, &context, &who, (file, &inode), strictness()).await
+                check_attributes(mount, &context, &who, (file, &inode), (history.moment(), strictness())).await
             };
             if let Err(error) = look.await
                 && (healed || whole_copy(cluster, &format!("/f{file}"), scenario))

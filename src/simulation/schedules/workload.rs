@@ -52,7 +52,8 @@ pub(super) struct Program {
     pub(super) random: Random,
     /// Chance of each operation on names, in percent.
     pub(super) names: u64,
-    /// Look a file up before it is read. A client does not hear of what another one could not write, before it looks.
+    /// Look a file up before it is read, and count the read from there. A client does not hear of what another one could not
+    /// write, before it looks.
     pub(super) revalidate: bool,
     open: BTreeMap<(usize, bool), Arc<Fd>>,
     /// Names that only this program uses, by directory and name: what is there, as far as that is certain.
@@ -295,10 +296,12 @@ impl Program {
     }
 
     async fn check_attributes(&mut self, file: usize) -> FopResult<()> {
+        let looked_at = self.mount.history.moment();
         let inode = self.find(&format!("f{file}")).await?;
         let (mount, context) = (self.mount.clone(), self.mount.context(self.task));
         let who = format!("c{} task {}", mount.client, self.task);
-        let result = check_attributes(&mount, &context, &who, (file, &inode), mount.settled()).await;
+        let begin = if self.revalidate { looked_at } else { mount.history.moment() };
+        let result = check_attributes(&mount, &context, &who, (file, &inode), (begin, mount.settled())).await;
         self.noted(format!("stat f{file}"), &result);
         result
     }
@@ -447,25 +450,24 @@ pub(super) fn check_log(history: &History, who: &str, log: usize, records: &[Opt
     history.check_log(who, log, &seen, when);
 }
 
-/// Reads and checks the attributes of a file that are registers.
+/// Reads and checks the attributes of a file that are registers. Where a brick may fail changes for one client alone, the read
+/// begins with the lookup, as [`Program::revalidate`] says: answers from before the failure was noted know nothing of it.
 pub(super) async fn check_attributes(
     mount: &Mount,
     context: &Context,
     who: &str,
     (file, inode): (usize, &Arc<Inode>),
-    strictness: Strictness,
+    when: When,
 ) -> FopResult<()> {
     let loc = Loc::inode(inode.clone());
-    let begin = mount.history.moment();
     let stat = mount.top.stat(context, &loc, Dict::NULL).await?.stat;
-    mount.history.check(who, (file, Field::Owner), stat.uid.into(), (begin, strictness));
-    let begin = mount.history.moment();
+    mount.history.check(who, (file, Field::Owner), stat.uid.into(), when);
     let value = match mount.top.getxattr(context, &loc, Some(XATTR), Dict::NULL).await {
         Ok(reply) => reply.dict.int(XATTR).or_else(|| text(&reply.dict)).unwrap_or(-1),
         Err(error) if error.errno == Errno::ENODATA => 0,
         Err(error) => return Err(error),
     };
-    mount.history.check(who, (file, Field::Xattr), value as u64, (begin, strictness));
+    mount.history.check(who, (file, Field::Xattr), value as u64, when);
     Ok(())
 }
 

@@ -198,6 +198,23 @@ fn a_quorum_that_is_lost_in_the_write_leaves_the_mark_and_accuses_nobody() {
 }
 
 #[test]
+fn a_quorum_that_is_lost_in_the_sync_leaves_the_mark_and_accuses_nobody() {
+    let replica = Replica::new(REPLICA_3, 1);
+    let file = replica.file("f", 7);
+    let fd = replica.open(0, &file);
+    replica.write(0, &fd, "text", 0).0.unwrap();
+    replica.cluster.run_for(2 * SECOND);
+    replica.cluster.kill_brick(2);
+    replica.cluster.fail_next(1, "FSYNC", Errno::ENOTCONN);
+    assert_eq!(replica.write(0, &fd, "TEXT", 0).0, Err(Errno::ENOTCONN), "one copy has it on disk");
+    replica.cluster.run_for(2 * SECOND);
+    for brick in [0, 1] {
+        assert_eq!(replica.cluster.changelog(brick, "/f", "dirty"), [1, 0, 0]);
+        assert_eq!(replica.cluster.changelog(brick, "/f", "v-client-2"), [0, 0, 0]);
+    }
+}
+
+#[test]
 fn the_only_good_copy_must_not_miss_a_write() {
     let replica = Replica::new(REPLICA_3, 1);
     let file = replica.file("f", 7);

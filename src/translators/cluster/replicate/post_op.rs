@@ -123,12 +123,13 @@ impl Core {
         if lost.is_empty() {
             return;
         }
-        // The only good copy is not accused: none would be left.
+        // The only good copy is not accused: none would be left. Nor do few copies accuse the others, those that were away
+        // from the beginning included: whoever sees just those may have accused ours (`afr_handle_quorum`).
         let good = ChildSet(shared.good.load(Ordering::Acquire));
         if self.has_quorum(durable) && !durable.and(good).is_empty() {
             ledger.note_done(durable, lost);
         } else {
-            ledger.unclear = true;
+            ledger.give_up();
         }
     }
 
