@@ -120,6 +120,13 @@ pub(super) enum Unmarked {
 /// While it lives, a change is under way; for ever, when its client dies.
 pub(super) struct UnderWay(History, Vec<u64>);
 
+impl UnderWay {
+    /// Its owner was told that nobody knows what came of it. That stays so for ever, too.
+    pub(super) fn stays_unknown(mut self) {
+        self.1.clear();
+    }
+}
+
 impl Drop for UnderWay {
     fn drop(&mut self) {
         let mut state = self.0.state();
@@ -236,7 +243,7 @@ impl History {
         UnderWay(self.clone(), vec![number])
     }
 
-    /// Renames that never ended, because their clients died.
+    /// Renames that never ended, because their clients died, or of which it is not known what came of them.
     pub(super) fn half_moved(&self) -> Vec<(Gfid, (Gfid, String))> {
         self.state().moving.values().cloned().collect()
     }

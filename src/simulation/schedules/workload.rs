@@ -417,11 +417,13 @@ impl Program {
         let from = Loc::entry(old.0.clone(), old.1.to_owned(), inode);
         let to = Loc::entry(new.0.clone(), new.1.to_owned(), target);
         let _under_way = self.mount.history.unmarked(Unmarked::Names, &[old.0.gfid(), new.0.gfid()]);
-        let _moves = self.mount.history.moves(from.inode.gfid(), new.0.gfid(), new.1);
+        let moves = self.mount.history.moves(from.inode.gfid(), new.0.gfid(), new.1);
         let tried = [old, new].map(|(parent, name)| self.mount.history.tries(parent.gfid(), name));
         let result = self.mount.top.rename(&context, &from, &to, Dict::NULL).await;
-        if result.is_ok() {
-            tried.into_iter().for_each(Try::done);
+        match &result {
+            Ok(_) => tried.into_iter().for_each(Try::done),
+            Err(error) if error.errno == Errno::ENOTCONN => moves.stays_unknown(),
+            Err(_) => {}
         }
         self.noted(format!("rename {} {}", old.1, new.1), &result);
         result.map(drop)
