@@ -297,6 +297,40 @@ fn an_arbiter_gets_one_byte() {
 }
 
 #[test]
+fn the_arbiter_is_the_first_to_note_that_a_copy_missed_a_write() {
+    let replica = Replica::new(ARBITER, 1);
+    let file = replica.file("f", 7);
+    let fd = replica.open(0, &file);
+    let accusations = |lines: Vec<String>| -> Vec<String> {
+        lines.into_iter().filter(|line| line.contains("v-client-1[1,0,0]")).collect()
+    };
+    replica.cluster.kill_brick(1);
+    replica.write(0, &fd, "text", 0).0.unwrap();
+    let note = "/f {dirty[-1,0,0] v-client-1[1,0,0] …0}";
+    assert_eq!(accusations(replica.sent()), [format!("FXATTROP 2 {note}"), format!("FXATTROP 0 {note}")]);
+    replica.write(0, &fd, "TEXT", 0).0.unwrap();
+    let known = accusations(replica.sent_within(2 * SECOND));
+    assert_eq!(known, [format!("FXATTROP 0,2 {note}")], "it is no news any more");
+}
+
+#[test]
+fn a_copy_of_data_alone_accuses_nobody() {
+    let replica = Replica::new(ARBITER, 1);
+    let file = replica.file("f", 7);
+    let fd = replica.open(0, &file);
+    replica.cluster.kill_brick(1);
+    let mut marks = 0;
+    replica.cluster.add_rule(2, move |call| {
+        marks += usize::from(call.fop == "FXATTROP");
+        if call.fop == "FXATTROP" && marks == 2 { Verdict::Fail(Errno::EIO) } else { Verdict::Pass }
+    });
+    assert_eq!(replica.write(0, &fd, "text", 0).0, Err(Errno::ENOTCONN));
+    replica.cluster.run_for(2 * SECOND);
+    assert_eq!(replica.cluster.changelog(0, "/f", "v-client-1"), [0, 0, 0]);
+    assert_eq!(replica.cluster.changelog(0, "/f", "dirty"), [1, 0, 0]);
+}
+
+#[test]
 fn an_arbiter_does_not_stand_in_for_a_good_copy() {
     let replica = Replica::new(ARBITER, 1);
     let file = replica.file("f", 7);

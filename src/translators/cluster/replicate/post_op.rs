@@ -8,7 +8,7 @@ use rgfs_protocol::Dict;
 
 use super::changelog::{Counters, Kind};
 use super::child_set::ChildSet;
-use super::core::{Call, Core, Replies, successes};
+use super::core::{ARBITER, Call, Core, Replies, successes};
 use super::inode_state::InodeState;
 use super::pre_op::{Held, Shared, lock, session_of, wake};
 use super::requests;
@@ -81,35 +81,68 @@ impl Core {
             // Copies may have gone while that took its time: those that are left must be enough to accuse anybody.
             reach = reachable();
         }
-        let absent = if ledger.done { self.all().minus(shared.locked) } else { ChildSet::EMPTY };
-        let accused = ledger.failed().union(absent);
-        if !accused.is_empty() && !self.has_quorum(reach) {
+        if !self.accused_by(&ledger, shared).is_empty() && !self.has_quorum(reach) {
             // Elsewhere another client may see just the other copies, and accuse ours. Then nobody would be good.
             ledger.give_up();
         }
-        let failed = ledger.failed();
-        let absent = if ledger.done { absent } else { ChildSet::EMPTY };
+        let accused = self.accused_by(&ledger, shared);
+        let agreement = self.ask_thin_arbiter(accused, Counters::of(kind, 1)).await?;
+        let first = self.accuses_first(kind, shared, &ledger).and(reach);
+        let mut replies = self.write_notes(kind, target, shared, &ledger, first).await;
+        if !first.is_empty() {
+            reach = reachable().minus(first);
+            if !self.has_quorum(reach.union(successes(&replies))) {
+                ledger.give_up();
+            }
+        }
+        replies.extend(self.write_notes(kind, target, shared, &ledger, reach).await);
+        for error in replies.iter().filter_map(|(_, reply)| reply.as_ref().err()) {
+            tracing::warn!(gfid = %target.inode().gfid(), "the changelog could not be written: {error}");
+        }
+        self.end_agreement(agreement)?;
+        Ok((successes(&replies), accused))
+    }
+
+    /// The copies that missed something of the session.
+    fn accused_by(&self, ledger: &Ledger, shared: &Shared) -> ChildSet {
+        let absent = if ledger.done { self.all().minus(shared.locked) } else { ChildSet::EMPTY };
+        ledger.failed().union(absent)
+    }
+
+    /// The arbiter, when it is news that one of the two copies of data missed something. If only the other copy said so, and
+    /// then went, those who see the first one would go on with the arbiter and accuse the other: the only good one would be
+    /// the arbiter, which has no data. If only the arbiter says so, they are refused until the other copy is back.
+    fn accuses_first(&self, kind: Kind, shared: &Shared, ledger: &Ledger) -> ChildSet {
+        let is_news = shared.unsettled || !ledger.failed().is_empty();
+        let of_data = kind == Kind::Data && !self.accused_by(ledger, shared).and(self.data_children()).is_empty();
+        if self.options.arbiter && is_news && of_data { ChildSet::one(ARBITER) } else { ChildSet::EMPTY }
+    }
+
+    /// Notes the end of a session on some copies.
+    async fn write_notes(
+        self: &Arc<Self>,
+        kind: Kind,
+        target: &Target,
+        shared: &Shared,
+        ledger: &Ledger,
+        on: ChildSet,
+    ) -> Replies<XattrReply> {
+        let absent = self.accused_by(ledger, shared).minus(shared.locked);
         let accuse = Counters::of(kind, 1);
-        let agreement = self.ask_thin_arbiter(failed.union(absent), accuse).await?;
         let delta = |index: usize| {
             let missed = ledger.missed.get(index).copied().unwrap_or_default().union(absent);
-            let clears = shared.dirty && !ledger.unclear && !failed.contains(index);
+            let clears = shared.dirty && !ledger.unclear && !ledger.failed().contains(index);
             // Changes of attributes begin without a mark. One that few copies did is marked now: nobody is accused, for
             // elsewhere others may have done another one.
             let begun = !shared.dirty && ledger.half_done.contains(index);
             if missed.is_empty() && !clears {
-                return begun.then(|| self.keys.only_dirty(Counters::of(kind, 1)));
+                return begun.then(|| self.keys.only_dirty(accuse));
             }
             let pending = |other| if missed.contains(other) { accuse } else { Counters::ZERO };
             let dirty = Counters::of(kind, i32::from(begun) - i32::from(clears));
             Some(self.keys.delta(pending, Some(dirty)))
         };
-        let replies = self.add_to_changelog(&shared.context, target, reach, delta).await;
-        for error in replies.iter().filter_map(|(_, reply)| reply.as_ref().err()) {
-            tracing::warn!(gfid = %target.inode().gfid(), "the changelog could not be written: {error}");
-        }
-        self.end_agreement(agreement)?;
-        Ok((successes(&replies), failed.union(absent)))
+        self.add_to_changelog(&shared.context, target, on, delta).await
     }
 
     /// FSYNC before the changelog says that all is well. A copy that cannot do it, or that was away since it took a write,
