@@ -65,15 +65,17 @@ impl<O: Operation> Transaction<O> {
         let delta = core.keys.delta(accuse, None);
         let marked = self.mark(context, here, &delta, NameIndex::Leave, Vec::new()).await;
         let on = marked.on;
-        let refused = match self.enough(marked) {
-            Ok(marked) if marked.accused.lost_good(accused, core.all()) => self.accused_meanwhile(),
+        // What a copy keeps that has just gone, the others must not take back (`entry_verdict::judge`).
+        let all_can = if on == here { absent } else { ChildSet::EMPTY };
+        let (refused, taken_back) = match self.enough(marked) {
+            Ok(marked) if marked.accused.lost_good(accused, core.all()) => (self.accused_meanwhile(), absent),
             Ok(marked) => match self.refusal(marked.on, true, &marked.accused) {
                 None => return Ok(Some(marked)),
-                Some(why) => why,
+                Some(why) => (why, all_can),
             },
-            Err(error) => error,
+            Err(error) => (error, all_can),
         };
-        let _ = self.note_end(context, &Verdict::of_nothing(on, absent), None).await;
+        let _ = self.note_end(context, &Verdict::of_nothing(on, taken_back), None).await;
         Err(refused)
     }
 

@@ -89,13 +89,26 @@ impl Verdict {
 /// Decides.
 pub fn judge(facts: &Facts) -> Verdict {
     let verdict = decide(facts);
-    if verdict.marks.is_some() || facts.early.is_empty() {
+    if facts.early.is_empty() {
         return verdict;
     }
-    // The note from before stays, and nobody is accused.
-    let on = facts.noted.unwrap_or_default();
-    let marks = Marks { on, pending: Some(ChildSet::EMPTY), early: facts.early, dirty: 0, name: NameIndex::Leave };
-    Verdict { marks: Some(marks), ..verdict }
+    let noted = facts.noted.unwrap_or_default();
+    let gone = facts.outcomes.iter().filter(|(_, outcome)| *outcome == Some(Errno::ENOTCONN)).map(|(index, _)| *index);
+    let unchanged =
+        Marks { on: noted, pending: Some(ChildSet::EMPTY), early: facts.early, dirty: 0, name: NameIndex::Leave };
+    let told = verdict.marks.unwrap_or(unchanged).on.minus(gone.collect());
+    // What one copy keeps, the others must not take back: with the one that is accused they would accuse that copy next, and
+    // none would be good when it comes back.
+    let keeps = !noted.minus(told).is_empty();
+    let marks = match verdict.marks {
+        Some(Marks { pending: Some(pending), .. }) if keeps => {
+            verdict.marks.map(|marks| Marks { pending: Some(pending.union(facts.early)), ..marks })
+        }
+        Some(marks) => Some(marks),
+        // The note from before stays, and nobody is accused.
+        None => (!keeps).then_some(unchanged),
+    };
+    Verdict { marks, ..verdict }
 }
 
 fn decide(facts: &Facts) -> Verdict {
@@ -332,20 +345,30 @@ mod tests {
         }
     }
 
-    /// An accusation that was made before counts when it was done, and is taken back when it was not, or nobody knows.
+    /// An accusation that was made before counts when it was done, and is taken back when it was not, or nobody knows;
+    /// but not while a copy is gone that keeps it.
     #[test]
     fn early_accusations() {
         use NameIndex::{Add, Leave};
         let early = set(&[2]);
-        for (outcomes, pending, dirty, name) in [
-            ([(0, OK), (1, OK)], &[2][..], -1, Add),
-            ([(0, OK), (1, GONE)], &[], 0, Leave),
-            ([(0, ENOSPC), (1, ENOSPC)], &[], -1, Leave),
+        let marks = |pending: &[usize], dirty, name| Marks {
+            on: set(&[0, 1]),
+            pending: Some(set(pending)),
+            early,
+            dirty,
+            name,
+        };
+        for (outcomes, expected) in [
+            ([(0, OK), (1, OK)], Some(marks(&[2], -1, Add))),
+            ([(0, OK), (1, ENOSPC)], Some(marks(&[], 0, Leave))),
+            ([(0, OK), (1, GONE)], None),
+            ([(0, ENOSPC), (1, ENOSPC)], Some(marks(&[], -1, Leave))),
         ] {
             let verdict = judge(&Facts { early, ..facts(&outcomes, Some(&[0, 1])) });
-            let expected = Marks { on: set(&[0, 1]), pending: Some(set(pending)), early, dirty, name };
-            assert_eq!(verdict.marks, Some(expected), "{outcomes:?}");
+            assert_eq!(verdict.marks, expected, "{outcomes:?}");
         }
+        let unasked = judge(&Facts { early, unasked: set(&[1]), ..facts(&[(0, GONE)], Some(&[0, 1])) });
+        assert_eq!(unasked.marks, Some(Marks { on: set(&[1]), ..marks(&[2], -1, Add) }), "the other one keeps it");
     }
 
     #[test]
