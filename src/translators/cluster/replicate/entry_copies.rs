@@ -27,6 +27,17 @@ impl Accused {
         }
     }
 
+    /// What both know.
+    pub fn and(mut self, other: &Accused) -> Self {
+        other.0.iter().enumerate().for_each(|(directory, accused)| self.add(directory, *accused));
+        self
+    }
+
+    /// True when it is known who is accused in a directory, and none of these is.
+    pub fn is_news(&self, directory: usize, children: ChildSet) -> bool {
+        self.0.get(directory).is_some_and(|accused| accused.and(children).is_empty())
+    }
+
     /// Copies that are accused in any of the directories.
     pub fn anywhere(&self) -> ChildSet {
         self.0.iter().fold(ChildSet::EMPTY, |all, accused| all.union(*accused))

@@ -283,3 +283,49 @@ fn an_accusation_is_taken_back_when_it_leaves_no_good_copy() {
     assert_eq!(replica.accused("/d"), [0, 2]);
     assert_eq!(replica.dirty(), ["0: /d trusted.afr.dirty [0, 0, 1]", "2: /d trusted.afr.dirty [0, 0, 1]"]);
 }
+
+/// Who sees the others only does not know of it, and may accuse those that do.
+#[test]
+fn an_accusation_that_few_copies_know_does_not_stay() {
+    for accused_before in [false, true] {
+        let replica = Replica::with(REPLICA_3, 1, OPTIONS);
+        let d = replica.prepare("d", 1);
+        let old = file(&d, "old", 2);
+        replica.create_new(&old).unwrap();
+        if accused_before {
+            replica.without(0, || replica.create_new(&file(&d, "new", 3)).unwrap());
+        }
+        replica.forget();
+        replica.cluster.next(0, "UNLINK", Verdict::Fail(Errno::EIO));
+        replica.cluster.next(2, "XATTROP", Verdict::Fail(Errno::ENOTCONN));
+        assert_eq!(replica.remove(&old).unwrap_err().errno, Errno::ENOTCONN);
+        replica.cluster.settle();
+        if accused_before {
+            assert_eq!(replica.accused("/d"), [0]);
+            assert_eq!(replica.dirty(), [""; 0], "names that were removed while it was away must not come back");
+        } else {
+            assert_eq!(replica.accused("/d"), [0; 0]);
+            assert_eq!(replica.dirty(), ["1: /d trusted.afr.dirty [0, 0, 1]"]);
+        }
+    }
+}
+
+/// When a copy that missed names remembers what the only good one says no more, nothing is lost; else it would accuse that.
+#[test]
+fn the_good_copy_takes_an_accusation_back_first() {
+    let replica = Replica::with(REPLICA_3, 1, OPTIONS);
+    let d = replica.prepare("d", 1);
+    replica.without(1, || replica.create_new(&file(&d, "a", 2)).unwrap());
+    replica.cluster.cut(0, 2);
+    replica.forget();
+    replica.cluster.next(0, "MKDIR", Verdict::Wait(Duration::from_secs(1)));
+    replica.cluster.next(1, "MKDIR", Verdict::Fail(Errno::ENOSPC));
+    let mut making = replica.begin_mkdir(0, &d, "b", 3);
+    replica.cluster.settle();
+    let early = || [0, 1].map(|brick| replica.cluster.changelog(brick, "/d", "v-client-2"));
+    assert_eq!(early(), [[0, 0, 1]; 2]);
+    replica.cluster.next(0, "XATTROP", Verdict::Fail(Errno::ENOTCONN));
+    replica.cluster.run_for(Duration::from_secs(2));
+    assert_eq!(making.result().unwrap().unwrap_err().errno, Errno::ENOSPC);
+    assert_eq!(early(), [[0, 0, 1]; 2]);
+}

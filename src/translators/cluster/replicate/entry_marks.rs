@@ -36,6 +36,11 @@ impl Marked {
     fn none() -> Self {
         Marked { on: ChildSet::EMPTY, accused: Accused::default(), error: None }
     }
+
+    fn and(self, others: Self) -> Self {
+        let (on, accused) = (self.on.union(others.on), self.accused.and(&others.accused));
+        Marked { on, accused, error: self.error.or(others.error) }
+    }
 }
 
 impl<O: Operation> Transaction<O> {
@@ -75,17 +80,19 @@ impl<O: Operation> Transaction<O> {
             },
             Err(error) => (error, all_can),
         };
-        let _ = self.note_end(context, &Verdict::of_nothing(on, taken_back), None).await;
+        let _ = self.note_end(context, &Verdict::of_nothing(on, taken_back), accused, None).await;
         Err(refused)
     }
 
-    /// Who missed what was done, in the changelogs of the directories and of what was made.
+    /// Who missed what was done, in the changelogs of the directories and of what was made. `accused` is what is known of
+    /// the directories.
     pub(super) async fn note_end(
         &self,
         context: &Context,
         verdict: &Verdict,
+        accused: &Accused,
         made: Option<Arc<Inode>>,
-    ) -> FopResult<Marked> {
+    ) -> Marked {
         let (core, application) = (&self.core, in_background(&self.application));
         let mut of_made: Vec<Call<'_, XattrReply>> = Vec::new();
         if let Some(made) = &made {
@@ -97,35 +104,57 @@ impl<O: Operation> Transaction<O> {
         }
         let Some(marks) = &verdict.marks else {
             join_all(of_made).await;
-            return Ok(Marked::none());
+            return Marked::none();
         };
-        self.enough(self.mark(context, marks.on, &self.delta(marks), marks.name, of_made).await)
+        let taken_back = marks.early.minus(marks.pending.unwrap_or(marks.early));
+        let first = if taken_back.is_empty() { marks.on } else { accused.first(marks.on) };
+        let marked = self.mark(context, first, &self.delta(marks), marks.name, of_made).await;
+        let others = marks.on.minus(first);
+        if others.is_empty() {
+            return marked;
+        }
+        // Of an accusation that the last good copies keep, the others must not lose the memory: without these they would
+        // accuse them.
+        let kept = if marked.on == first { ChildSet::EMPTY } else { taken_back };
+        let marks = Marks { pending: marks.pending.map(|pending| pending.union(kept)), ..*marks };
+        let more = self.mark(context, others, &self.delta(&marks), marks.name, Vec::new()).await;
+        marked.and(more)
     }
 
-    /// Takes an accusation back when it turns out that with it nobody is left whom nobody accuses. It was done, and the
-    /// copies may differ: a heal has to look at all.
+    /// Sees whether a change that some copies missed is noted well enough for the application to hear of success. An
+    /// accusation is taken back when it turns out that with it nobody is left whom nobody accuses, and where fewer than a
+    /// quorum have it: whoever sees the others only does not know it, and may accuse those that do. It was done, and the
+    /// copies may differ: a heal has to look at all. `before` is who was accused already: that stays.
     ///
     /// # Errors
     /// What the application is told then.
-    pub(super) async fn take_back_accusation(
+    pub(super) async fn settle(
         &self,
         context: &Context,
         marks: &Marks,
         before: &Accused,
-        marked: &Marked,
+        marked: Marked,
     ) -> FopResult<()> {
-        if !self.keeps_a_good_copy() || !marked.accused.lost_good(before, self.core.all()) {
-            return Ok(());
-        }
+        let core = &self.core;
         let pending = marks.pending.unwrap_or_default();
-        let back = |index| Counters::of(Kind::Entry, -i32::from(pending.contains(index)));
-        let delta = self.core.keys.delta(back, Some(Counters::of(Kind::Entry, 1)));
-        let taken = self.mark(context, marked.on, &delta, NameIndex::Add, Vec::new()).await;
+        let lost_good = marked.accused.lost_good(before, core.all());
+        let unknown_to_most = !core.has_quorum(marked.on);
+        if !self.keeps_a_good_copy() || pending.is_empty() || !(lost_good || unknown_to_most) {
+            return self.enough(marked).map(drop);
+        }
+        let added = if lost_good { pending } else { pending.minus(marks.early) };
+        let back = |index| Counters::of(Kind::Entry, -i32::from(added.contains(index)));
+        let delta = core.keys.delta(back, Some(Counters::of(Kind::Entry, 1)));
+        let is_new = |directory| lost_good || before.is_news(directory, added);
+        let taken = self.mark_in(is_new, context, marked.on, &delta, NameIndex::Add, Vec::new()).await;
         if let Some(error) = taken.error {
             tracing::warn!("copies of a directory may be left that all accuse each other: {error}");
         }
-        self.names.iter().for_each(|name| self.core.inode(&name.parent).set_stale());
-        Err(self.accused_meanwhile())
+        self.names.iter().for_each(|name| core.inode(&name.parent).set_stale());
+        match lost_good {
+            true => Err(self.accused_meanwhile()),
+            false => self.enough(marked).map(drop),
+        }
     }
 
     /// A thin arbiter has the last word itself, and without a quorum there is none.
@@ -138,7 +167,8 @@ impl<O: Operation> Transaction<O> {
         self.core.error(Errno::ENOTCONN, self.step).with_detail(detail)
     }
 
-    fn enough(&self, marked: Marked) -> FopResult<Marked> {
+    /// The marks of which too few copies know are an error.
+    pub(super) fn enough(&self, marked: Marked) -> FopResult<Marked> {
         match marked.error {
             Some(error) if marked.on.is_empty() || !self.core.has_quorum(marked.on) => Err(error),
             _ => Ok(marked),
@@ -154,8 +184,21 @@ impl<O: Operation> Transaction<O> {
         index: NameIndex,
         others: Vec<Call<'a, XattrReply>>,
     ) -> Marked {
+        self.mark_in(|_| true, context, on, delta, index, others).await
+    }
+
+    /// The same in some of the directories.
+    async fn mark_in<'a>(
+        &'a self,
+        chosen: impl Fn(usize) -> bool,
+        context: &'a Context,
+        on: ChildSet,
+        delta: &Dict,
+        index: NameIndex,
+        others: Vec<Call<'a, XattrReply>>,
+    ) -> Marked {
         let (skip, mut calls, mut callees) = (others.len(), others, Vec::new());
-        for (directory, name) in self.names.iter().enumerate() {
+        for (directory, name) in self.names.iter().enumerate().filter(|(directory, _)| chosen(*directory)) {
             for child in on.iter() {
                 let xdata = self.index_key(index, name);
                 calls.push(self.xattrop(&name.parent, child, context, delta, xdata));

@@ -142,7 +142,9 @@ impl<O: Operation> Transaction<O> {
         if let Some(why) = accused.as_ref().and_then(|accused| self.refusal(here, noted.is_some(), accused)) {
             if let Some(noted) = noted {
                 // Nothing was done. A mark that stayed would have the next heal bring removed names back.
-                let _ = self.note_end(&context, &Verdict::of_nothing(noted, ChildSet::EMPTY), None).await;
+                let _ = self
+                    .note_end(&context, &Verdict::of_nothing(noted, ChildSet::EMPTY), &Accused::default(), None)
+                    .await;
             }
             return reply.send(Err(why));
         }
@@ -210,7 +212,7 @@ impl<O: Operation> Transaction<O> {
             Err(error) => {
                 let marks = doubt(&facts, verdict.success.unwrap_or_default());
                 // The application hears of a failure, whatever comes of this.
-                let _ = self.note_end(&context, &Verdict { marks, ..verdict }, None).await;
+                let _ = self.note_end(&context, &Verdict { marks, ..verdict }, &facts.accused, None).await;
                 self.names.iter().for_each(|name| core.inode(&name.parent).set_stale());
                 reply.send(Err(error));
                 return locks.unlock_in_background();
@@ -222,22 +224,21 @@ impl<O: Operation> Transaction<O> {
         let answer_first = answer_first || super::planted::is_planted(super::planted::Fault::AnswerBeforeNote);
         if answer_first {
             reply.send(answer);
-            if let Err(error) = self.note_end(&in_background(&context), &verdict, made).await {
+            let marked = self.note_end(&in_background(&context), &verdict, &facts.accused, made).await;
+            if let Err(error) = self.enough(marked) {
                 tracing::warn!("after the answer: {error}");
             }
             self.distrust(verdict.missed.and(core.snapshot().up));
         } else {
-            let marked = self.note_end(&context, &verdict, made).await;
+            let marked = self.note_end(&context, &verdict, &facts.accused, made).await;
             // Who asked the copies meanwhile heard nothing of it.
             self.distrust(verdict.missed.and(core.snapshot().up));
-            let marked = match (marked, &verdict.marks) {
-                (Ok(marked), Some(marks)) if agreement.is_none() => {
-                    self.take_back_accusation(&context, marks, &facts.accused, &marked).await
-                }
-                (marked, _) => marked.map(drop),
+            let settled = match &verdict.marks {
+                Some(marks) if agreement.is_none() => self.settle(&context, marks, &facts.accused, marked).await,
+                _ => self.enough(marked).map(drop),
             };
             let agreed = core.end_agreement(agreement);
-            reply.send(answer.and_then(|answer| marked.and(agreed).map(|()| answer)));
+            reply.send(answer.and_then(|answer| settled.and(agreed).map(|()| answer)));
         }
         locks.unlock_in_background();
     }
