@@ -102,11 +102,11 @@ fn empty_trash(cluster: &Cluster, mount: &Arc<Mount>) {
     }
 }
 
-/// While a client gave a file the name of another one, it died, or all bricks but one went away, and the application was told
-/// so: on one good copy of the directory the name leads to the first file, on another one still to the second, and cannot
-/// be taken back, for the second is gone there. No mark tells which is right, so no heal decides it; neither does that of
-/// upstream, which knows a command, the option `favorite-child-policy`, and EIO (`afr_gfid_split_brain_source`). An
-/// administrator gives the command.
+/// While a client gave a file the name of another one, it died, or all bricks but one went away or could not do it, and the
+/// application was told so: on one good copy of the directory the name leads to the first file, on another one still to the
+/// second, and cannot be taken back, for the second is gone there. No mark tells which is right, so no heal decides it;
+/// neither does that of upstream, which knows a command, the option `favorite-child-policy`, and EIO
+/// (`afr_gfid_split_brain_source`). An administrator gives the command.
 fn choose_where_renames_are_half_done(cluster: &Cluster, mount: &Arc<Mount>, healer: &Arc<Replicate>) {
     for (moved, (directory, name)) in mount.history.half_moved() {
         let good = (0..cluster.bricks()).filter(|brick| !is_accused(cluster, directory, *brick, Kind::Entry));

@@ -422,7 +422,8 @@ impl Program {
         let result = self.mount.top.rename(&context, &from, &to, Dict::NULL).await;
         match &result {
             Ok(_) => tried.into_iter().for_each(Try::done),
-            Err(error) if error.errno == Errno::ENOTCONN => moves.stays_unknown(),
+            // A brick may have done it.
+            Err(error) if matches!(error.errno, Errno::ENOTCONN | Errno::ENOSPC) => moves.stays_unknown(),
             Err(_) => {}
         }
         self.noted(format!("rename {} {}", old.1, new.1), &result);

@@ -99,7 +99,9 @@ impl Operation for Make {
 
     fn made(&self, answer: &EntryReply) -> Option<Arc<Inode>> {
         let filled_later = matches!(self.what, What::File { .. } | What::Node { .. } | What::Directory { .. });
-        filled_later.then(|| Inode::known(answer.stat.gfid, answer.stat.file_type()))
+        // A file that others made meanwhile was only opened: who does not have it is their word to give.
+        let is_made = requested_gfid(&self.xdata).is_none_or(|gfid| gfid == answer.stat.gfid);
+        (filled_later && is_made).then(|| Inode::known(answer.stat.gfid, answer.stat.file_type()))
     }
 }
 
