@@ -234,8 +234,14 @@ impl ReplicatedVolume {
     /// copies there then that nobody accuses: one of its threads opens a copy to give it its content, another removes that copy with its
     /// old name, notes that a new empty one needs the content and makes it under the new name (`afr_selfheal_recreate_entry`); the first
     /// one fills the copy that is gone, and takes back the notes of both (`afr_selfheal_undo_pending`). A heal of everything finds such
-    /// files by their sizes, and an administrator must ask for it. Nothing else is passed over here.
-    pub fn settle_after_renames(&self, victim: usize, limit: Duration) -> Result<Duration> {
+    /// files by their sizes, and an administrator must ask for it; and it brings to all bricks the names of which `is_anothers_doing` says
+    /// that somebody else than rgfs left them on the victim. Nothing else is passed over here.
+    pub fn settle_after_renames(
+        &self,
+        victim: usize,
+        limit: Duration,
+        is_anothers_doing: &dyn Fn(&[String]) -> bool,
+    ) -> Result<Duration> {
         let start = Instant::now();
         if let Ok(took) = self.settle(limit / 3) {
             return Ok(took);
@@ -244,8 +250,10 @@ impl ReplicatedVolume {
         let bricks = self.bricks().get(set..set + self.shape.set()).context("a replica set")?;
         let shells = backends::empty_shells(bricks, victim - set, self.shape.arbiter())?;
         let is_shell = |line: &String| shells.iter().any(|shell| line.starts_with(&format!("/{}: ", shell.display())));
-        if !shells.is_empty() && self.heal_info()?.is_clean() && self.differences()?.iter().all(is_shell) {
-            println!("the self-heal daemon left empty: {shells:?}");
+        let others: Vec<String> = self.differences()?.into_iter().filter(|line| !is_shell(line)).collect();
+        let passes = if others.is_empty() { !shells.is_empty() } else { is_anothers_doing(&others) };
+        if passes && self.heal_info()?.is_clean() {
+            println!("the self-heal daemon left empty: {shells:?}; names that others left: {others:?}");
             self.volume.gluster(&["heal", NAME, "full"])?;
         }
         self.settle(limit.saturating_sub(start.elapsed()))
