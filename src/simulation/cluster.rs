@@ -8,14 +8,15 @@ use std::task::{Context as PollContext, Poll, Wake, Waker};
 use std::time::Duration;
 
 use rgfs_protocol::Errno;
+use rgfs_protocol::types::Flock;
 use tokio::sync::oneshot;
 
 use super::brick::{Call, Host, Rule, Verdict};
 use super::connection::Connection;
 use super::schedule::{Random, Schedule, VirtualClock};
 use super::trace::World;
-use crate::Translator;
 use crate::clock::Clock;
+use crate::{Fd, Translator};
 
 /// How long things take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,6 +213,16 @@ impl Cluster {
     /// True when a client's connection to a brick serves fops.
     pub(crate) fn is_connected(&self, client: usize, brick: usize) -> bool {
         self.clients[client].connections[brick].session().is_some()
+    }
+
+    /// Tells how many bricks keep a lock for an fd of a client that can use it there.
+    pub(crate) fn lock_keepers(&self) -> impl Fn(usize, &Fd, &Flock) -> usize + Send + Sync + 'static {
+        let clients: Vec<Vec<Weak<Connection>>> =
+            self.clients.iter().map(|client| client.connections.iter().map(Arc::downgrade).collect()).collect();
+        move |client, fd, flock| {
+            let connections = clients[client].iter().filter_map(Weak::upgrade);
+            connections.filter(|connection| connection.keeps(fd, flock)).count()
+        }
     }
 
     /// The network between a client and a brick breaks. The client knows at once, the brick later: until then it keeps

@@ -16,6 +16,7 @@ use super::locks::{Contention, Granted};
 use super::trace::World;
 use crate::event::{Event, EventSource, Status};
 use crate::inode::ContextKey;
+use crate::translators::protocol::client::locks::LockTable;
 use crate::{Context, Fd, FopError, FopResult};
 
 /// A connection of one client to one brick.
@@ -30,6 +31,8 @@ pub(crate) struct Connection {
     pub(super) me: Weak<Self>,
     /// False once the client crashed: then nothing is answered any more.
     pub(super) alive: Arc<AtomicBool>,
+    /// Posix locks that the brick granted; see [`super::held_locks`].
+    pub(super) locks: Mutex<LockTable>,
     state: Mutex<State>,
 }
 
@@ -127,6 +130,7 @@ impl RemoteFile {
 impl Drop for RemoteFile {
     fn drop(&mut self) {
         let Some(connection) = self.connection.upgrade() else { return };
+        connection.locks().release_fd(self.gfid, self.id);
         let mut state = connection.state();
         state.files.remove(&self.id);
         let now = state.session;
@@ -156,6 +160,7 @@ impl Connection {
             key: ContextKey::unique(),
             me: me.clone(),
             alive: alive.clone(),
+            locks: Mutex::default(),
             state: Mutex::default(),
         })
     }
@@ -382,7 +387,7 @@ impl Connection {
                 continue;
             }
             *file.state() = match self.host.reopen(session, file.gfid, file.flags) {
-                Ok(number) => FileState::Open { session, number },
+                Ok(number) => self.with_locks(file, session, number),
                 Err(Errno::ENOENT | Errno::ESTALE) => FileState::Bad,
                 Err(_) => FileState::Closed,
             };
@@ -390,6 +395,28 @@ impl Connection {
         drop(files);
         self.state().session = Some(session);
         self.events.announce(&Event::Status(Status::Up));
+    }
+
+    /// Takes the locks of a file again that is open on a new connection.
+    fn with_locks(&self, file: &RemoteFile, session: u64, number: i64) -> FileState {
+        let held = self.locks().of_fd(file.gfid, file.id);
+        if self.host.lock_again(session, (file.gfid, number), &held) {
+            return FileState::Open { session, number };
+        }
+        self.locks().release_fd(file.gfid, file.id);
+        self.host.release(session, number);
+        FileState::Bad
+    }
+
+    /// Number of an open file.
+    pub(super) fn file_number(&self, fd: &Fd) -> Option<u64> {
+        fd.contexts.get::<RemoteFile>(self.key).map(|file| file.id)
+    }
+
+    /// Whether an fd is open on the connection that serves fops.
+    pub(super) fn is_open(&self, fd: &Fd) -> bool {
+        let state = fd.contexts.get::<RemoteFile>(self.key).map(|file| *file.state());
+        self.is_alive() && matches!(state, Some(FileState::Open { session, .. }) if self.session() == Some(session))
     }
 
     /// The client crashed: `alive` is false already. Returns the connection that the brick has yet to notice.

@@ -177,6 +177,8 @@ impl Translator for Connection {
     }
 
     async fn flush(&self, c: &Context, fd: &Arc<Fd>, xdata: Dict) -> FopResult<Dict> {
+        // close(2) ends the owner's locks on the file, whatever the brick says.
+        self.locks().release_owner(fd.gfid(), &c.lock_owner);
         let target = self.target(fd, "FLUSH")?;
         let call = self.call("FLUSH", c, gfid_of(target), &xdata);
         self.ask(c, call, move |brick, caller| brick.flush(caller, target)).await
@@ -253,17 +255,15 @@ impl Translator for Connection {
     }
 
     async fn lk(&self, c: &Context, fd: &Arc<Fd>, cmd: LkCmd, flock: Flock, xdata: Dict) -> FopResult<LkReply> {
-        let target = self.target(fd, "LK")?;
         let unlock = flock.kind == LockType::Unlock;
-        let call = Call { unlock, offset: flock.start, size: flock.len, ..self.call("LK", c, gfid_of(target), &xdata) };
+        let call = Call { unlock, offset: flock.start, size: flock.len, ..self.call("LK", c, fd.gfid(), &xdata) };
         if cmd == LkCmd::GetLk {
+            let target = self.target(fd, "LK")?;
             let call = self.detailed(call, format_args!("GETLK {},{}", flock.start, flock.len));
             return self.ask(c, call, move |brick, caller| brick.test_lock(caller, target, &flock)).await;
         }
         let call = self.detailed(call, lock_text(cmd == LkCmd::SetLkW, &flock));
-        let granted = LkReply { flock: flock.clone(), xdata: Dict::NULL };
-        self.ask_lock(c, call, granted, move |brick, caller, granted| brick.lk(caller, target, cmd, &flock, granted))
-            .await
+        self.change_lock(c, fd, cmd, flock, call).await
     }
 
     async fn inodelk(

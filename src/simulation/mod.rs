@@ -7,7 +7,7 @@
 //!
 //! A [`brick`] consists of [`storage`], [`locks`], [`posix_locks`] and the [`index`]; [`operations`] are the fops on
 //! it. A [`connection`] is what a client's replicate has as child, in the place of `protocol/client`; [`fops`] are its
-//! fops, made of [`requests`]. [`cluster`] puts all together and makes the faults; [`inspection`] looks at it from outside; [`trace`] is the record of what was asked.
+//! fops, made of [`requests`] and [`held_locks`]. [`cluster`] puts all together and makes the faults; [`inspection`] looks at it from outside; [`trace`] is the record of what was asked.
 #![allow(dead_code, reason = "a test bench: what one test does not use, the next will")]
 
 mod brick;
@@ -16,6 +16,7 @@ mod connection;
 #[cfg(test)]
 mod crashes;
 mod fops;
+mod held_locks;
 mod index;
 mod inspection;
 mod locks;

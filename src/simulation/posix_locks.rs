@@ -137,8 +137,12 @@ impl PosixLocks {
         self.drop_where(ready, |of, piece| of == gfid && piece.holder == *holder);
     }
 
-    /// RELEASE: drops what was locked through that fd.
+    /// RELEASE: drops what was locked through that fd, and who waits for it.
     pub(super) fn release(&mut self, session: u64, fd: i64, ready: &mut Vec<Granted>) {
+        let is_of_it = |(_, piece, _): &mut (Gfid, Piece, Granted)| piece.holder.session == session && piece.fd == fd;
+        for (_, _, granted) in self.waiting.extract_if(.., is_of_it) {
+            granted(Err(Errno::EINTR));
+        }
         self.drop_where(ready, |_, piece| piece.holder.session == session && piece.fd == fd);
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rgfs_protocol::Errno;
 
 use super::super::{Cluster, Random, Verdict};
+use super::durability::Power;
 use super::history::History;
 
 /// Which faults a schedule has.
@@ -24,6 +25,12 @@ pub(super) enum Trouble {
     Crash,
     /// All of that, and more bricks at once than a quorum survives.
     Everything,
+    /// One brick loses power, and comes back.
+    PowerCut,
+    /// Bricks lose power, one at a time; clients die or lose bricks.
+    PowerCuts,
+    /// Bricks come and go one at a time, clients die, connections break: for those who hold locks.
+    Lockers,
 }
 
 impl Trouble {
@@ -36,7 +43,17 @@ impl Trouble {
     /// True when a change may fail for one client on a brick that others have no complaint about: they do not hear of it
     /// before they look.
     pub(super) fn is_partial(self) -> bool {
-        matches!(self, Trouble::Network | Trouble::Errors | Trouble::Crash | Trouble::Everything)
+        use Trouble::*;
+        matches!(self, Network | Errors | Crash | Everything | PowerCuts | Lockers)
+    }
+
+    /// What is lost with the power.
+    pub(super) fn power(self) -> Power {
+        match self {
+            Trouble::PowerCut => Power::OneBrick,
+            Trouble::PowerCuts => Power::AnyBrick,
+            _ => Power::Stays,
+        }
     }
 }
 
@@ -83,6 +100,18 @@ impl Faults {
                 4 => self.slow(cluster),
                 _ => self.crash(cluster),
             },
+            Trouble::PowerCut => self.bricks(cluster, 1, false),
+            Trouble::PowerCuts => match self.random.below(6) {
+                0 => self.network(cluster),
+                1 if self.random.chance(30) => self.crash(cluster),
+                _ => self.bricks(cluster, 1, true),
+            },
+            Trouble::Lockers => match self.random.below(8) {
+                0..=2 => self.bricks(cluster, 1, true),
+                3 if self.random.chance(30) => self.crash(cluster),
+                4 => self.slow(cluster),
+                _ => self.network(cluster),
+            },
         }
     }
 
@@ -100,6 +129,11 @@ impl Faults {
         let brick = if any { self.random.below(cluster.bricks() as u64) as usize } else { self.victim };
         if !self.down.contains(&brick) {
             self.down.push(brick);
+            if self.trouble.power() != Power::Stays {
+                self.note(cluster, &format!("brick {brick} loses power"));
+                self.history.power_cut(brick, cluster.now());
+                return cluster.power_cut_brick(brick);
+            }
             self.note(cluster, &format!("brick {brick} dies"));
             cluster.kill_brick(brick);
         }

@@ -9,6 +9,7 @@ use rgfs_protocol::{Dict, FileType, Gfid, Value};
 use super::super::Cluster;
 use super::history::Unmarked;
 use super::mount::Mount;
+use super::verify;
 use crate::translators::cluster::replicate::Replicate;
 use crate::translators::cluster::replicate::changelog::Kind;
 use crate::translators::cluster::replicate::heal::HealOutcome;
@@ -197,6 +198,7 @@ pub(super) fn clean(cluster: &Cluster, mount: &Arc<Mount>) {
         }
     }
     let half_done = half_done(cluster, mount);
+    let lost_paths: BTreeSet<String> = lost_paths.into_iter().chain(verify::may_differ(&mount.history)).collect();
     for difference in cluster.compare_bricks() {
         let excused = |(path, what): &(String, Unmarked)| match what {
             Unmarked::Names => difference.starts_with(&format!("{path}/")),

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use rgfs_protocol::Gfid;
 
+use super::durability::{Change, Durability, Power};
+
 /// Values from here on are those of truncations: they read as 0, like what was never written.
 pub(super) const EMPTY: u64 = 1 << 40;
 
@@ -40,6 +42,9 @@ struct Write {
     /// Who wrote, and when it ended.
     by: Writer,
     ended: Duration,
+    /// What it is to a power cut, and whether it was synced since.
+    change: Change,
+    synced: bool,
 }
 
 /// Who writes.
@@ -61,11 +66,12 @@ pub(super) enum Strictness {
 }
 
 /// Longer than the marks of a write without all bricks may take.
-const SETTLED: Duration = Duration::from_secs(4);
+pub(super) const SETTLED: Duration = Duration::from_secs(4);
 
 impl Write {
     fn begun(by: Writer, value: u64, begin: u64) -> Self {
-        Write { value, begin, end: None, acknowledged: false, by, ended: Duration::ZERO }
+        let change = if value >= EMPTY { Change::Size } else { Change::Lasting };
+        Write { value, begin, end: None, acknowledged: false, by, ended: Duration::ZERO, change, synced: false }
     }
 
     fn over(&mut self, by: Writer, end: u64, acknowledged: bool, now: Duration) {
@@ -74,12 +80,21 @@ impl Write {
     }
 
     /// Whether everybody must know of it.
-    fn binds(&self, strictness: Strictness, crashed: &BTreeSet<usize>) -> bool {
-        match strictness {
-            _ if self.by.saw_all => true,
-            Strictness::Full => true,
-            Strictness::Settled(now) => self.ended + SETTLED < now && !crashed.contains(&self.by.client),
-        }
+    fn binds(&self, strictness: Strictness, state: &State) -> bool {
+        let unsettled = |now| self.change != Change::Lasting && state.durability.is_unsettled(now);
+        state.durability.is_promised(self.change, self.synced)
+            && match strictness {
+                Strictness::Settled(now) if unsettled(now) => false,
+                _ if self.by.saw_all => true,
+                Strictness::Full => true,
+                Strictness::Settled(now) => self.ended + SETTLED < now && !state.crashed.contains(&self.by.client),
+            }
+    }
+
+    /// That client asked for a sync, and was told that it is done.
+    fn note_sync(&mut self, client: usize, sync: u64, durability: &Durability) {
+        let is_older = self.by.client == client && self.acknowledged && self.end.is_some_and(|end| end < sync);
+        self.synced |= is_older && durability.is_synced(self.change, self.by.saw_all, self.begin, sync);
     }
 }
 
@@ -91,6 +106,7 @@ struct State {
     /// Records of logs: (log, record).
     records: BTreeMap<(usize, u64), Write>,
     crashed: BTreeSet<usize>,
+    durability: Durability,
     /// Changes of names and attributes that have begun and not ended, by number.
     unmarked: BTreeMap<u64, (Gfid, Unmarked)>,
     /// Renames that have begun and not ended: what is moved, and where to.
@@ -214,12 +230,63 @@ impl History {
         }
     }
 
+    /// It changed bytes of a file in a way that a power cut may undo; `synced` when they were on disk with the answer.
+    pub(super) fn fades(&self, begun: Begun, change: Change, synced: bool) {
+        if let Some(writes) = self.state().registers.get_mut(&begun.register) {
+            (writes[begun.at].change, writes[begun.at].synced) = (change, synced);
+        }
+    }
+
+    /// A client synced a file; it asked at `sync`, and was told that it is done.
+    pub(super) fn synced(&self, client: usize, file: usize, sync: u64) {
+        let mut state = self.state();
+        let State { registers, durability, .. } = &mut *state;
+        let regions = (file, Field::Region(0))..(file, Field::Owner);
+        for write in registers.range_mut(regions).flat_map(|(_, writes)| writes) {
+            write.note_sync(client, sync, durability);
+        }
+    }
+
+    /// The same for a log.
+    pub(super) fn log_synced(&self, client: usize, log: usize, sync: u64) {
+        let mut state = self.state();
+        let State { records, durability, .. } = &mut *state;
+        for (_, write) in records.range_mut((log, 0)..(log + 1, 0)) {
+            write.note_sync(client, sync, durability);
+        }
+    }
+
+    /// Which power cuts the schedule has.
+    pub(super) fn expect_power_cuts(&self, power: Power) {
+        self.state().durability.power = power;
+    }
+
+    /// The machine of a brick loses power.
+    pub(super) fn power_cut(&self, brick: usize, now: Duration) {
+        let moment = self.moment();
+        self.state().durability.cut(moment, brick, now);
+    }
+
+    /// Whether a change of the bytes of a file may have been lost on a brick, and none of them tell.
+    pub(super) fn may_differ(&self, file: usize) -> bool {
+        let state = self.state();
+        let mut writes = state.registers.range((file, Field::Region(0))..(file + 1, Field::Region(0)));
+        writes.any(|(_, writes)| writes.iter().any(|write| !state.durability.is_promised(write.change, write.synced)))
+    }
+
+    /// The same for a log.
+    pub(super) fn log_may_differ(&self, log: usize) -> bool {
+        let state = self.state();
+        let mut records = state.records.range((log, 0)..(log + 1, 0));
+        records.any(|(_, write)| !state.durability.is_promised(write.change, write.synced))
+    }
+
     /// A read that began at `begin` saw `value`.
     pub(super) fn check(&self, who: &str, register: Register, value: u64, (begin, strictness): (u64, Strictness)) {
         let complaint = {
             let state = self.state();
             let writes = state.registers.get(&register).map_or(&[][..], Vec::as_slice);
-            complaint(writes, value, begin, |write| write.binds(strictness, &state.crashed))
+            complaint(writes, value, begin, |write| write.binds(strictness, &state))
         };
         if let Some(complaint) = complaint {
             self.violation(format!("{who}: {register:?} is {value}: {complaint}"));
@@ -294,7 +361,7 @@ impl History {
     /// A record is about to be appended to a log.
     pub(super) fn append(&self, by: Writer, log: usize, record: u64) {
         let begin = self.moment();
-        self.state().records.insert((log, record), Write::begun(by, record, begin));
+        self.state().records.insert((log, record), Write { change: Change::Size, ..Write::begun(by, record, begin) });
     }
 
     /// It was acknowledged.
@@ -319,10 +386,7 @@ impl History {
                 let count = seen.iter().filter(|seen| *seen == record).count();
                 if count > 1 {
                     complaints.push(format!("{who}: log {log} has record {record} {count} times"));
-                } else if count == 0
-                    && write.end.is_some_and(|end| end < begin)
-                    && write.binds(strictness, &state.crashed)
-                {
+                } else if count == 0 && write.end.is_some_and(|end| end < begin) && write.binds(strictness, &state) {
                     complaints.push(format!("{who}: log {log} has lost record {record}"));
                 }
             }

@@ -5,13 +5,19 @@
 //! - locks that exclude each other are never held at once, and none is left behind;
 //! - a split-brain is never made: when everybody is back, every object has a good copy;
 //! - good copies are equal, and after heal all are, with no marks left;
-//! - a name whose removal was acknowledged does not come back, while one brick only is in trouble.
+//! - a name whose removal was acknowledged does not come back, while one brick only is in trouble;
+//! - power cuts take nothing that was synced, nor what replicate syncs by itself ([`durability`]);
+//! - no two programs believe to have locks of a file that exclude each other, and no lock is left behind ([`lock_book`]).
 //!
-//! `RGFS_SEEDS` says how many seeds are tried (1,000 by default); `RGFS_SEED` runs one, and prints all that happened.
+//! `RGFS_SEEDS` says how many seeds are tried; `RGFS_SEED` runs one, and prints all that happened. The last two things have
+//! tests and seeds of their own.
 
+mod durability;
 mod faults;
 mod heal;
 mod history;
+mod lock_book;
+mod locking;
 mod mount;
 mod verify;
 mod workload;
@@ -25,10 +31,12 @@ use crate::graph::Environment;
 use crate::graph::testing::{environment, volume};
 use crate::translators::cluster::replicate::Replicate;
 use crate::translators::cluster::replicate::planted::{Fault, plant};
+use durability::Power;
 use faults::{Faults, Trouble};
 use history::History;
+use lock_book::LockBook;
 use mount::Mount;
-use workload::{DIRECTORIES, FILES, LOGS, Owned, Program};
+use workload::{DIRECTORIES, FILES, Habits, LOGS, Owned, Program};
 
 /// What a seed stands for.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +48,8 @@ struct Scenario {
     programs: usize,
     operations: usize,
     names: u64,
+    /// Programs lock.
+    locks: bool,
 }
 
 impl Scenario {
@@ -54,7 +64,24 @@ impl Scenario {
             programs: 1 + random.below(2) as usize,
             operations: 8 + random.below(10) as usize,
             names: *random.pick(&[0, 25, 25, 70]),
+            locks: false,
         }
+    }
+
+    /// Power cuts, which files alone are exposed to.
+    fn of_power_cuts(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0xc0ffee);
+        let trouble = *random.pick(&[Trouble::PowerCut, Trouble::PowerCuts]);
+        Scenario { trouble, names: 0, ..Scenario::of(seed) }
+    }
+
+    /// Programs that lock.
+    fn of_locks(seed: u64) -> Self {
+        use Trouble::*;
+        let mut random = Random::new(seed ^ 0x10c5);
+        let trouble = *random.pick(&[None, OneBrick, BricksInTurn, Network, Crash, Lockers, Lockers]);
+        let clients = 2 + random.below(2) as usize;
+        Scenario { trouble, names: 0, clients, operations: 20, locks: true, ..Scenario::of(seed) }
     }
 }
 
@@ -95,7 +122,9 @@ fn run(scenario: Scenario, record: bool) -> Outcome {
     let mounts: Vec<Arc<Mount>> = tops.iter().enumerate().map(mount).collect();
     cluster.settle();
     prepare(&cluster, &mounts[scenario.clients]);
-    let mut programs = start(&cluster, &mounts, scenario);
+    history.expect_power_cuts(scenario.trouble.power());
+    let book = LockBook::new(Arc::new(cluster.lock_keepers()), &history);
+    let mut programs = start(&cluster, &mounts, scenario, &book);
     let mut faults = Faults::new(scenario.trouble, scenario.seed, &cluster, &history);
     let mut owned: Vec<Owned> = Vec::new();
     let (mut strikes, start) = (0, cluster.now());
@@ -128,6 +157,11 @@ fn run(scenario: Scenario, record: bool) -> Outcome {
     cluster.run_for(REST);
     if history.violations().is_empty() {
         let looker = scenario.clients;
+        if scenario.locks {
+            verify::locks_are_free(&cluster, &history);
+            book.close_parked();
+            cluster.run_for(REST);
+        }
         verify::all(&cluster, &mounts[looker], &tops[looker], scenario, &owned);
     }
     let mut story = vec![format!("{scenario:?}")];
@@ -161,13 +195,18 @@ fn prepare(cluster: &Cluster, mount: &Arc<Mount>) {
 
 type Started = Vec<(usize, Running<Vec<Owned>>)>;
 
-fn start(cluster: &Cluster, mounts: &[Arc<Mount>], scenario: Scenario) -> Started {
+fn start(cluster: &Cluster, mounts: &[Arc<Mount>], scenario: Scenario, book: &LockBook) -> Started {
     let mut started = Vec::new();
-    let settings = (scenario.names, scenario.trouble.is_partial());
+    let habits = Habits {
+        names: scenario.names,
+        revalidate: scenario.trouble.is_partial(),
+        syncs: if scenario.trouble.power() == Power::Stays { 0 } else { 15 },
+        locks: scenario.locks.then(|| book.clone()),
+    };
     for (client, mount) in mounts[..scenario.clients].iter().enumerate() {
         for _ in 0..scenario.programs {
             let task = started.len() as u64;
-            let program = Program::new(mount, task, scenario.seed * 16 + task, settings);
+            let program = Program::new(mount, task, scenario.seed * 16 + task, habits.clone());
             started.push((client, cluster.spawn(program.run(scenario.operations))));
         }
     }
@@ -180,16 +219,31 @@ fn number_from_environment(name: &str) -> Option<u64> {
 
 #[test]
 fn nothing_that_was_acknowledged_is_lost() {
+    all_hold(Scenario::of, 1000);
+}
+
+#[test]
+fn what_is_synced_survives_power_cuts() {
+    all_hold(Scenario::of_power_cuts, 300);
+}
+
+#[test]
+fn locks_that_exclude_each_other_are_not_held_at_once() {
+    all_hold(Scenario::of_locks, 300);
+}
+
+/// Runs many seeds, and finds nothing wrong; or one, and tells of it.
+fn all_hold(scenario: fn(u64) -> Scenario, usual: u64) {
     if let Some(seed) = number_from_environment("RGFS_SEED") {
-        let outcome = run(Scenario::of(seed), true);
+        let outcome = run(scenario(seed), true);
         println!("{}", outcome.story.join("\n"));
         assert!(outcome.violations.is_empty(), "seed {seed}: {:#?}", outcome.violations);
         return;
     }
     let from = number_from_environment("RGFS_FIRST_SEED").unwrap_or(0);
-    let seeds = from..from + number_from_environment("RGFS_SEEDS").unwrap_or(1000);
+    let seeds = from..from + number_from_environment("RGFS_SEEDS").unwrap_or(usual);
     let count = seeds.end - seeds.start;
-    let failed = failing(seeds, |_| {});
+    let failed = failing(seeds, scenario, |_| {});
     for (seed, violations) in &failed {
         println!("seed {seed}: {violations:#?}");
     }
@@ -212,12 +266,16 @@ fn what_was_found_once_stays_mended() {
 }
 
 /// Runs these seeds on all processors; returns those that failed, and why. `prepare` is told the number of each thread.
-fn failing(seeds: std::ops::Range<u64>, prepare: impl Fn(usize) + Sync) -> Vec<(u64, Vec<String>)> {
+fn failing(
+    seeds: std::ops::Range<u64>,
+    scenario: fn(u64) -> Scenario,
+    prepare: impl Fn(usize) + Sync,
+) -> Vec<(u64, Vec<String>)> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let work = |thread: usize| {
         prepare(thread);
         let mine = seeds.clone().skip(thread).step_by(threads);
-        let outcomes = mine.map(|seed| (seed, run(Scenario::of(seed), false).violations));
+        let outcomes = mine.map(|seed| (seed, run(scenario(seed), false).violations));
         outcomes.filter(|(_, violations)| !violations.is_empty()).collect::<Vec<_>>()
     };
     let mut failed: Vec<_> = std::thread::scope(|scope| {
@@ -235,7 +293,11 @@ fn failing(seeds: std::ops::Range<u64>, prepare: impl Fn(usize) + Sync) -> Vec<(
 
 /// The simulation finds a mistake that is made on purpose.
 fn finds(fault: Fault, seeds: u64) {
-    let found = failing(0..seeds, |_| plant(Some(fault)));
+    finds_in(Scenario::of, fault, seeds);
+}
+
+fn finds_in(scenario: fn(u64) -> Scenario, fault: Fault, seeds: u64) {
+    let found = failing(0..seeds, scenario, |_| plant(Some(fault)));
     println!("{fault:?}: {} of {seeds} seeds, first {:?}", found.len(), found.first());
     assert!(!found.is_empty(), "{seeds} schedules ran as if nothing were wrong with {fault:?}");
 }
@@ -259,6 +321,16 @@ fn a_lock_owner_of_many_transactions_is_found() {
 #[test]
 fn a_mark_that_an_old_copy_keeps_is_found() {
     finds(Fault::MarkToLearn, 300);
+}
+
+#[test]
+fn a_session_that_ends_without_a_sync_is_found() {
+    finds_in(Scenario::of_power_cuts, Fault::SkipSync, 200);
+}
+
+#[test]
+fn a_lock_of_too_few_bricks_is_found() {
+    finds_in(Scenario::of_locks, Fault::LockOnFew, 300);
 }
 
 #[test]

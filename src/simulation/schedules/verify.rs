@@ -7,7 +7,7 @@ use rgfs_protocol::{Errno, Gfid};
 
 use super::super::Cluster;
 use super::faults::Trouble;
-use super::history::{Strictness, Unmarked};
+use super::history::{History, Strictness, Unmarked};
 use super::mount::Mount;
 use super::workload::{
     DIRECTORIES, FILES, LOGS, Owned, REGIONS, VALUE, check_attributes, check_file, check_log, decode,
@@ -21,11 +21,7 @@ const ARBITER: usize = 2;
 /// Checks everything, before and after a heal.
 pub(super) fn all(cluster: &Cluster, mount: &Arc<Mount>, healer: &Arc<Replicate>, scenario: Scenario, owned: &[Owned]) {
     let history = &mount.history;
-    for brick in 0..cluster.bricks() {
-        for lock in cluster.locks(brick) {
-            history.violation(format!("left behind on brick {brick}: {lock}"));
-        }
-    }
+    locks_are_free(cluster, history);
     good_copies(cluster, mount, scenario);
     content(cluster, mount, scenario, owned, false);
     if scenario.trouble == Trouble::None {
@@ -39,6 +35,22 @@ pub(super) fn all(cluster: &Cluster, mount: &Arc<Mount>, healer: &Arc<Replicate>
         content(cluster, mount, scenario, owned, true);
         removed(cluster, mount, (scenario.trouble, &doubtful), owned);
     }
+}
+
+/// No lock is left on any brick.
+pub(super) fn locks_are_free(cluster: &Cluster, history: &History) {
+    for brick in 0..cluster.bricks() {
+        for lock in cluster.locks(brick) {
+            history.violation(format!("left behind on brick {brick}: {lock}"));
+        }
+    }
+}
+
+/// Files of which a power cut may have taken something on a brick that was never synced, and that no other can tell.
+pub(super) fn may_differ(history: &History) -> BTreeSet<String> {
+    let files = (0..FILES).filter(|file| history.may_differ(*file)).map(|file| format!("/f{file}"));
+    let logs = (0..LOGS).filter(|log| history.log_may_differ(*log)).map(|log| format!("/log{log}"));
+    files.chain(logs).collect()
 }
 
 /// One copy of an object.
@@ -71,6 +83,8 @@ fn good_copies(cluster: &Cluster, mount: &Arc<Mount>, scenario: Scenario) {
     }
     let never_ended = mount.history.never_ended();
     let private = heal::private_directories(cluster);
+    let may_differ = may_differ(&mount.history);
+    let may_differ: BTreeSet<Gfid> = may_differ.iter().filter_map(|path| cluster.gfid(0, path)).collect();
     for (gfid, copies) in &objects {
         for copy in copies {
             if copy.marks.iter().flatten().any(|counter| *counter < 0) {
@@ -80,7 +94,8 @@ fn good_copies(cluster: &Cluster, mount: &Arc<Mount>, scenario: Scenario) {
         for (index, what) in [(0, "data"), (1, "metadata"), (2, "names")] {
             let excuse = [None, Some(Unmarked::Attributes), Some(Unmarked::Names)][index];
             let excused = excuse.is_some_and(|unmarked| never_ended.contains(&(*gfid, unmarked)))
-                || index == 2 && private.contains(gfid);
+                || index == 2 && private.contains(gfid)
+                || index == 0 && may_differ.contains(gfid);
             let accused = |of: usize| copies.iter().any(|copy| copy.marks[of][index] != 0);
             let good: Vec<&Copy> = copies.iter().filter(|copy| !accused(copy.brick)).collect();
             let shown = || copies.iter().map(|copy| (copy.brick, &copy.marks)).collect::<Vec<_>>();

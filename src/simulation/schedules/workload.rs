@@ -9,7 +9,9 @@ use rgfs_protocol::open_flags::host;
 use rgfs_protocol::types::set_attr;
 use rgfs_protocol::{Dict, Errno, Gfid, Iatt, Value};
 
+use super::durability::Change;
 use super::history::{EMPTY, Field, History, Strictness, Try, Unmarked};
+use super::lock_book::LockBook;
 use super::mount::Mount;
 use crate::reply::Payload;
 use crate::simulation::Random;
@@ -44,18 +46,32 @@ pub(super) fn decode(data: &[u8]) -> Vec<Option<u64>> {
     pieces.collect()
 }
 
+/// What programs do, and how often.
+#[derive(Clone)]
+pub(super) struct Habits {
+    /// Chance of each operation on names, in percent.
+    pub(super) names: u64,
+    /// Look a file up before it is read, and count the read from there. A client does not hear of what another one could not
+    /// write, before it looks.
+    pub(super) revalidate: bool,
+    /// Chance of a sync more than usual, in percent.
+    pub(super) syncs: u64,
+    /// Locks are taken, and noted there.
+    pub(super) locks: Option<LockBook>,
+}
+
+/// Chance of each operation on locks, in percent, where there are any.
+const LOCKS: u64 = 45;
+
 /// One program: a row of operations.
 pub(super) struct Program {
     pub(super) mount: Arc<Mount>,
     /// Its number, unique in the cluster; also its lock owner.
     pub(super) task: u64,
     pub(super) random: Random,
-    /// Chance of each operation on names, in percent.
-    pub(super) names: u64,
-    /// Look a file up before it is read, and count the read from there. A client does not hear of what another one could not
-    /// write, before it looks.
-    pub(super) revalidate: bool,
-    open: BTreeMap<(usize, bool), Arc<Fd>>,
+    pub(super) habits: Habits,
+    /// Open files, by number, and whether it is a log.
+    pub(super) open: BTreeMap<(usize, bool), Arc<Fd>>,
     /// Names that only this program uses, by directory and name: what is there, as far as that is certain.
     own: BTreeMap<(usize, String), Option<Gfid>>,
     /// Names that only this program used, and that are gone: it was told so.
@@ -67,13 +83,12 @@ pub(super) struct Program {
 pub(super) type Owned = (usize, String, Option<Gfid>);
 
 impl Program {
-    pub(super) fn new(mount: &Arc<Mount>, task: u64, seed: u64, (names, revalidate): (u64, bool)) -> Self {
+    pub(super) fn new(mount: &Arc<Mount>, task: u64, seed: u64, habits: Habits) -> Self {
         Program {
             mount: mount.clone(),
             task,
             random: Random::new(seed),
-            names,
-            revalidate,
+            habits,
             open: BTreeMap::new(),
             own: BTreeMap::new(),
             gone: Vec::new(),
@@ -98,6 +113,9 @@ impl Program {
                 self.mount.history.violation(format!("task {}: {error}", self.task));
             }
         }
+        if let Some(book) = self.habits.locks.clone() {
+            self.give_locks_back(&book).await;
+        }
         let context = self.mount.context(self.task);
         for fd in std::mem::take(&mut self.open).into_values() {
             let _ = self.mount.top.flush(&context, &fd, Dict::NULL).await;
@@ -108,10 +126,18 @@ impl Program {
     }
 
     async fn one(&mut self) -> FopResult<()> {
-        if self.random.chance(self.names) {
+        if self.random.chance(self.habits.names) {
             return self.change_names().await;
         }
+        if let Some(book) = self.habits.locks.clone()
+            && self.random.chance(LOCKS)
+        {
+            return self.change_locks(&book).await;
+        }
         let file = self.random.below(FILES as u64) as usize;
+        if self.habits.syncs > 0 && self.random.chance(self.habits.syncs) {
+            return if self.random.chance(30) { self.sync_log(0).await } else { self.sync(file).await };
+        }
         match self.random.below(100) {
             0..=39 => self.write(file).await,
             40..=56 => self.read(file).await,
@@ -140,11 +166,11 @@ impl Program {
     }
 
     async fn look(&self, name: &str) -> FopResult<()> {
-        if self.revalidate { self.find(name).await.map(drop) } else { Ok(()) }
+        if self.habits.revalidate { self.find(name).await.map(drop) } else { Ok(()) }
     }
 
     /// An open file; looked up and opened when it is not.
-    async fn file(&mut self, number: usize, log: bool) -> FopResult<Arc<Fd>> {
+    pub(super) async fn file(&mut self, number: usize, log: bool) -> FopResult<Arc<Fd>> {
         if let Some(fd) = self.open.get(&(number, log)) {
             return Ok(fd.clone());
         }
@@ -160,11 +186,15 @@ impl Program {
 
     async fn close(&mut self, number: usize) -> FopResult<()> {
         let Some(fd) = self.open.remove(&(number, false)) else { return Ok(()) };
+        if let Some(book) = &self.habits.locks {
+            // Closing ends what the process has locked.
+            book.released(self.task, number);
+        }
         let context = self.mount.context(self.task);
         self.mount.top.flush(&context, &fd, Dict::NULL).await.map(drop)
     }
 
-    fn noted<T>(&self, what: String, result: &FopResult<T>) {
+    pub(super) fn noted<T>(&self, what: String, result: &FopResult<T>) {
         let result = result.as_ref().map_or_else(ToString::to_string, |_| "ok".to_owned());
         let (client, now) = (self.mount.client, self.mount.clock.now());
         self.mount.history.note(format!("{now:?} c{client} task {}: {what}: {result}", self.task));
@@ -187,7 +217,12 @@ impl Program {
         let payload = Payload::from_iter([Bytes::from(data)]);
         let result = mount.top.writev(&context, &fd, payload, offset, sync, Dict::NULL).await;
         let whole = result.as_ref().is_ok_and(|reply| reply.written == count * VALUE);
-        begun.into_iter().for_each(|begun| mount.history.end(mount.writer(), begun, whole, mount.clock.now()));
+        let adds = result.as_ref().map_or(true, |reply| reply.pre.size == offset);
+        let change = if adds { Change::Size } else { Change::Overwrite };
+        for begun in begun {
+            mount.history.fades(begun, change, sync != 0);
+            mount.history.end(mount.writer(), begun, whole, mount.clock.now());
+        }
         self.noted(format!("write f{file} {first}: {values:?}"), &result);
         result.map(drop)
     }
@@ -264,8 +299,24 @@ impl Program {
     async fn sync(&mut self, file: usize) -> FopResult<()> {
         let fd = self.file(file, false).await?;
         let context = self.mount.context(self.task);
+        let begin = self.mount.history.moment();
         let result = self.mount.top.fsync(&context, &fd, self.random.chance(50), Dict::NULL).await;
+        if result.is_ok() {
+            self.mount.history.synced(self.mount.client, file, begin);
+        }
         self.noted(format!("fsync f{file}"), &result);
+        result.map(drop)
+    }
+
+    async fn sync_log(&mut self, log: usize) -> FopResult<()> {
+        let fd = self.file(log, true).await?;
+        let context = self.mount.context(self.task);
+        let begin = self.mount.history.moment();
+        let result = self.mount.top.fsync(&context, &fd, false, Dict::NULL).await;
+        if result.is_ok() {
+            self.mount.history.log_synced(self.mount.client, log, begin);
+        }
+        self.noted(format!("fsync log{log}"), &result);
         result.map(drop)
     }
 
@@ -300,7 +351,7 @@ impl Program {
         let inode = self.find(&format!("f{file}")).await?;
         let (mount, context) = (self.mount.clone(), self.mount.context(self.task));
         let who = format!("c{} task {}", mount.client, self.task);
-        let begin = if self.revalidate { looked_at } else { mount.history.moment() };
+        let begin = if self.habits.revalidate { looked_at } else { mount.history.moment() };
         let result = check_attributes(&mount, &context, &who, (file, &inode), (begin, mount.settled())).await;
         self.noted(format!("stat f{file}"), &result);
         result
@@ -454,7 +505,7 @@ pub(super) fn check_log(history: &History, who: &str, log: usize, records: &[Opt
 }
 
 /// Reads and checks the attributes of a file that are registers. Where a brick may fail changes for one client alone, the read
-/// begins with the lookup, as [`Program::revalidate`] says: answers from before the failure was noted know nothing of it.
+/// begins with the lookup, as [`Habits::revalidate`] says: answers from before the failure was noted know nothing of it.
 pub(super) async fn check_attributes(
     mount: &Mount,
     context: &Context,

@@ -370,6 +370,20 @@ fn an_fsync_without_a_session_takes_one_round() {
     assert_eq!(replica.cluster.changelog(0, "/f", "v-client-1"), [1, 0, 0], "a copy that cannot sync is not trusted");
 }
 
+/// It may hold what was appended before and not synced, and a power cut may take that.
+#[test]
+fn a_copy_that_is_away_when_a_file_is_synced_is_not_trusted() {
+    let replica = Replica::new(REPLICA_3, 1);
+    let file = replica.file("f", 7);
+    let fd = replica.open(0, &file);
+    replica.write(0, &fd, "text", 0).0.unwrap();
+    replica.cluster.run_for(2 * SECOND);
+    replica.cluster.kill_brick(1);
+    replica.cluster.run_for(SECOND);
+    replica.cluster.block_on(replica.clients[0].fsync(&program(0), &fd, false, Dict::NULL)).unwrap();
+    assert_eq!(replica.cluster.changelog(0, "/f", "v-client-1"), [1, 0, 0]);
+}
+
 #[test]
 fn writes_to_other_ranges_are_in_flight_together_and_overlapping_ones_are_not() {
     let replica = Replica::new(REPLICA_3, 1);

@@ -25,11 +25,11 @@ impl Core {
         fullest.ok_or_else(|| error.unwrap_or_else(|| self.no_quorum(asked, "statfs")))
     }
 
-    /// The delayed changelog of this fd is written, and the owner's posix locks are dropped, wherever they are held.
+    /// The delayed changelog of this fd is written, and the owner's posix locks are dropped, wherever they are held. Children
+    /// that are away hear it too: they would take the locks again when they come back.
     pub(super) async fn flush(self: &Arc<Self>, context: &Context, fd: &Arc<Fd>, xdata: Dict) -> FopResult<Dict> {
         self.flush_session(fd);
-        let asked = self.up("flush")?;
-        let replies = self.ask(asked, |_, child| child.flush(context, fd, xdata.clone())).await;
+        let replies = self.ask(self.all(), |_, child| child.flush(context, fd, xdata.clone())).await;
         self.any(replies, "flush")
     }
 

@@ -1,6 +1,7 @@
 //! Open files, listings and the locks of others, over a cluster in memory: what is asked of which brick, in how many rounds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rgfs_protocol::open_flags::host;
 use rgfs_protocol::types::{EntrylkCmd, EntrylkType, Flock, InodelkCmd, LkCmd, LockOwner, LockType};
@@ -10,7 +11,7 @@ use super::Replicate;
 use super::child_set::ChildSet;
 use crate::graph::Environment;
 use crate::graph::testing::{environment, volume};
-use crate::simulation::{Cluster, Layout};
+use crate::simulation::{Cluster, Layout, Verdict};
 use crate::{Context, Fd, FopResult, Inode, Loc, Translator};
 
 const FILE: Gfid = Gfid([0x11; 16]);
@@ -275,4 +276,47 @@ fn statfs_tells_the_fullest_brick_and_flush_reaches_all() {
     cluster.fail_next(0, "FLUSH", Errno::EIO);
     cluster.block_on(replicate.flush(&owner(1), &fd, Dict::NULL)).unwrap();
     assert_eq!(fops(&cluster.take_lines()), ["FLUSH 0,1,2"]);
+}
+
+/// The brick was away when the lock was given back. Its client takes locks again when it comes back, and must not take that one.
+#[test]
+fn a_lock_that_was_given_back_does_not_come_back_with_a_brick() {
+    for by_closing in [false, true] {
+        let cluster = cluster(2);
+        let (ours, theirs) = (mount(&cluster, 0), mount(&cluster, 1));
+        let fd = opened(&cluster, &ours, file(), 2);
+        cluster.block_on(ours.lk(&owner(1), &fd, LkCmd::SetLk, write_lock(), Dict::NULL)).unwrap();
+        cluster.kill_brick(1);
+        cluster.run_for(Duration::from_secs(1));
+        match by_closing {
+            true => drop(cluster.block_on(ours.flush(&owner(1), &fd, Dict::NULL)).unwrap()),
+            false => drop(cluster.block_on(ours.lk(&owner(1), &fd, LkCmd::SetLk, unlock(), Dict::NULL)).unwrap()),
+        }
+        cluster.restart_brick(1);
+        cluster.run_for(Duration::from_secs(1));
+        let other = opened(&cluster, &theirs, file(), 2);
+        cluster.block_on(theirs.lk(&owner(2), &other, LkCmd::SetLk, write_lock(), Dict::NULL)).unwrap();
+    }
+}
+
+/// Two bricks granted it. One of them was gone before the other answered: somebody else may have got it there.
+#[test]
+fn a_lock_that_was_lost_while_others_were_asked_does_not_count() {
+    let cluster = cluster(1);
+    let ours = mount(&cluster, 0);
+    let fd = opened(&cluster, &ours, file(), 2);
+    cluster.kill_brick(2);
+    cluster.run_for(Duration::from_secs(1));
+    cluster.next(1, "LK", Verdict::AnswerLate(Duration::from_secs(2)));
+    let (top, asked) = (ours.clone(), fd.clone());
+    let mut locked =
+        cluster.spawn(async move { top.lk(&owner(1), &asked, LkCmd::SetLk, write_lock(), Dict::NULL).await });
+    cluster.run_for(Duration::from_millis(100));
+    cluster.kill_brick(0);
+    cluster.run_for(Duration::from_millis(100));
+    cluster.restart_brick(0);
+    cluster.run_for(Duration::from_secs(5));
+    let error = locked.result().unwrap().unwrap_err();
+    assert_eq!(error.errno, Errno::ENOTCONN);
+    assert!((0..3).all(|brick| cluster.locks(brick).is_empty()), "what is left of it is given back");
 }

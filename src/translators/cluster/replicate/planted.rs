@@ -13,6 +13,10 @@ pub(crate) enum Fault {
     OneLockOwner,
     /// Learns who missed names of a directory from a mark that something begins, also when all copies are there.
     MarkToLearn,
+    /// A session ends without a sync of what was written.
+    SkipSync,
+    /// A posix lock that any brick granted is held.
+    LockOnFew,
 }
 
 thread_local! {

@@ -2,7 +2,10 @@
 //!
 //! A lock is asked for child after child: all clients ask the first child first, so two that want the same lock meet there
 //! and nowhere else, and never wait for each other. It is held when enough children for the quorum granted it. A brick that
-//! comes back does not know it; those that stayed protect it.
+//! was away when it was taken does not know it; those that granted it protect it.
+//!
+//! A child whose connection breaks takes its locks again on the next one. So an unlock goes to all children, also to those
+//! that are away: they have to forget the lock, or it would come back with the brick and stay.
 
 use std::sync::Arc;
 
@@ -13,7 +16,7 @@ use super::child_set::ChildSet;
 use super::core::{Core, Replies, in_background, successes, to_the_end};
 use super::errors::final_error;
 use crate::reply::LkReply;
-use crate::{Context, Fd, FopResult, task};
+use crate::{Context, Fd, FopError, FopResult, task};
 
 /// Asks for mandatory locks (`GF_LOCK_MODE`).
 const LOCK_MODE: &str = "glusterfs.lk.lkmode";
@@ -33,7 +36,7 @@ impl Core {
         }
         match (cmd, flock.kind) {
             (LkCmd::SetLk | LkCmd::SetLkW, LockType::Unlock) => {
-                let asked = self.up("unlock")?;
+                let asked = self.all();
                 let (context, fd) = (context.clone(), fd.clone());
                 let core = self.clone();
                 to_the_end(self, "unlock", |reply| async move {
@@ -80,7 +83,9 @@ impl Core {
             children: ChildSet::EMPTY,
         };
         let mut replies: Replies<LkReply> = Vec::with_capacity(self.count());
+        let mut asked_in = Vec::with_capacity(self.count());
         for index in self.up("lk")?.iter() {
+            asked_in.push(self.snapshot().generation);
             let reply = self.child(index).lk(context, fd, cmd, flock.clone(), xdata.clone()).await;
             match &reply {
                 Ok(_) => granted.children.insert(index),
@@ -91,6 +96,13 @@ impl Core {
                 Err(_) => {}
             }
             replies.push((index, reply));
+        }
+        // While others were waited for, somebody else may have got it where the connection broke.
+        for ((index, reply), generation) in replies.iter_mut().zip(asked_in) {
+            if reply.is_ok() && !self.unchanged_since(generation).contains(*index) {
+                let error = FopError::new(Errno::ENOTCONN, self.child(*index).name(), "lk");
+                *reply = Err(error.with_detail("the connection broke, and the lock with it"));
+            }
         }
         let locked = self.with_quorum(replies, "lk");
         match locked.is_ok() {
@@ -103,7 +115,10 @@ impl Core {
     /// A success of enough children.
     fn with_quorum(&self, replies: Replies<LkReply>, step: &'static str) -> FopResult<LkReply> {
         let good = successes(&replies);
-        match good.is_empty() || !self.has_quorum(good) {
+        let enough = self.has_quorum(good);
+        #[cfg(test)]
+        let enough = enough || super::planted::is_planted(super::planted::Fault::LockOnFew);
+        match good.is_empty() || !enough {
             true => Err(final_error(&replies).unwrap_or_else(|| self.no_quorum(good, step))),
             false => self.any(replies, step),
         }

@@ -149,6 +149,10 @@ impl Core {
     /// may have lost what was written.
     async fn make_durable(self: &Arc<Self>, target: &Target, shared: &Shared, reach: ChildSet, ledger: &mut Ledger) {
         let Target::Fd(fd) = target else { return };
+        #[cfg(test)]
+        if super::planted::is_planted(super::planted::Fault::SkipSync) {
+            return;
+        }
         let xdata = requests::internal_fsync();
         let replies = self.ask(reach, |_, child| child.fsync(&shared.context, fd, true, xdata.clone())).await;
         let durable = successes(&replies);

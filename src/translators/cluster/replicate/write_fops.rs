@@ -177,8 +177,8 @@ impl Core {
     /// Brings a file to disk on all copies.
     ///
     /// While no session is open nothing of this client is under way, and FSYNC changes nothing that a copy could miss: it
-    /// is sent without lock and mark, which saves two rounds. Only a copy that fails makes it a transaction, in which the
-    /// others note that.
+    /// is sent without lock and mark, which saves two rounds. A copy that fails or is away makes it a transaction, in which
+    /// the others note that: a power cut may take from it what was written before.
     pub(super) async fn fsync(
         self: &Arc<Self>,
         context: &Context,
@@ -191,8 +191,9 @@ impl Core {
         let name = Value::str(&self.name);
         let xdata = xdata.with(requests::INODELK_DOMAIN_COUNT, name);
         let mut failed = Vec::new();
-        if !self.is_session_open(fd) {
-            let snapshot = self.snapshot();
+        let snapshot = self.snapshot();
+        let all_data = snapshot.up.and(self.data_children()) == self.data_children();
+        if all_data && !self.is_session_open(fd) {
             self.check_quorum(snapshot, "FSYNC")?;
             let replies = self.ask(snapshot.up, |_, child| child.fsync(context, fd, datasync, xdata.clone())).await;
             if replies.iter().all(|(_, reply)| reply.is_ok()) {

@@ -10,21 +10,21 @@ use rgfs_protocol::types::{Flock, LockOwner, LockType};
 
 /// A lock that the brick granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Held {
-    pub(super) owner: LockOwner,
+pub(crate) struct Held {
+    pub(crate) owner: LockOwner,
     /// Never `Unlock`.
-    pub(super) kind: LockType,
-    pub(super) start: u64,
+    pub(crate) kind: LockType,
+    pub(crate) start: u64,
     /// Last byte; `u64::MAX` for "to the end".
-    pub(super) end: u64,
-    pub(super) pid: u32,
+    pub(crate) end: u64,
+    pub(crate) pid: u32,
     /// The fd through which it was taken, by [`RemoteFd`](super::fd::RemoteFd)'s id.
-    pub(super) fd: u64,
+    pub(crate) fd: u64,
 }
 
 impl Held {
     /// The lock as a request for it.
-    pub(super) fn flock(&self) -> Flock {
+    pub(crate) fn flock(&self) -> Flock {
         let len = if self.end == u64::MAX { 0 } else { self.end - self.start + 1 };
         Flock { kind: self.kind, whence: 0, start: self.start, len, pid: self.pid, owner: self.owner.clone() }
     }
@@ -40,7 +40,7 @@ fn last_byte(flock: &Flock) -> u64 {
 
 /// All posix locks held on one brick, and the inodes on which the brick may know one.
 #[derive(Debug, Default)]
-pub(super) struct LockTable {
+pub(crate) struct LockTable {
     inodes: HashMap<Gfid, Vec<Held>>,
     asked: HashMap<Gfid, Asked>,
 }
@@ -56,7 +56,7 @@ struct Asked {
 
 impl LockTable {
     /// The brick granted `flock` to `owner`, or released it.
-    pub(super) fn apply(&mut self, gfid: Gfid, fd: u64, owner: &LockOwner, flock: &Flock) {
+    pub(crate) fn apply(&mut self, gfid: Gfid, fd: u64, owner: &LockOwner, flock: &Flock) {
         let (start, end) = (flock.start, last_byte(flock));
         let held = self.inodes.remove(&gfid).unwrap_or_default();
         let mut left = Vec::with_capacity(held.len() + 1);
@@ -79,12 +79,12 @@ impl LockTable {
     }
 
     /// A request for a lock leaves for the brick.
-    pub(super) fn ask(&mut self, gfid: Gfid) {
+    pub(crate) fn ask(&mut self, gfid: Gfid) {
         self.asked.entry(gfid).or_default().pending += 1;
     }
 
     /// A request for a lock ended; `known` when it is certain what the brick did.
-    pub(super) fn answered(&mut self, gfid: Gfid, known: bool) {
+    pub(crate) fn answered(&mut self, gfid: Gfid, known: bool) {
         if let Some(asked) = self.asked.get_mut(&gfid) {
             asked.pending = asked.pending.saturating_sub(1);
             asked.unknown |= !known;
@@ -93,12 +93,12 @@ impl LockTable {
 
     /// Whether the brick may know a lock of this client on the inode. If not, a FLUSH has nothing to do there: dropping
     /// the owner's locks is all that bricks do for it (`posix.c:pl_flush`).
-    pub(super) fn may_be_locked(&self, gfid: Gfid) -> bool {
+    pub(crate) fn may_be_locked(&self, gfid: Gfid) -> bool {
         self.asked.contains_key(&gfid)
     }
 
     /// The brick answered a FLUSH: the inode is as if never locked, unless somebody else holds or wants a lock.
-    pub(super) fn flushed(&mut self, gfid: Gfid) {
+    pub(crate) fn flushed(&mut self, gfid: Gfid) {
         let idle = self.asked.get(&gfid).is_some_and(|asked| asked.pending == 0 && !asked.unknown);
         if idle && !self.inodes.contains_key(&gfid) {
             self.asked.remove(&gfid);
@@ -106,7 +106,7 @@ impl LockTable {
     }
 
     /// FLUSH released everything that `owner` had on the inode.
-    pub(super) fn release_owner(&mut self, gfid: Gfid, owner: &LockOwner) {
+    pub(crate) fn release_owner(&mut self, gfid: Gfid, owner: &LockOwner) {
         if let Some(mut held) = self.inodes.remove(&gfid) {
             held.retain(|lock| lock.owner != *owner);
             self.put(gfid, held);
@@ -114,7 +114,7 @@ impl LockTable {
     }
 
     /// RELEASE closed an fd, and with it ended the locks that were taken through it.
-    pub(super) fn release_fd(&mut self, gfid: Gfid, fd: u64) {
+    pub(crate) fn release_fd(&mut self, gfid: Gfid, fd: u64) {
         if let Some(mut held) = self.inodes.remove(&gfid) {
             held.retain(|lock| lock.fd != fd);
             self.put(gfid, held);
@@ -122,12 +122,12 @@ impl LockTable {
     }
 
     /// What was taken through an fd.
-    pub(super) fn of_fd(&self, gfid: Gfid, fd: u64) -> Vec<Held> {
+    pub(crate) fn of_fd(&self, gfid: Gfid, fd: u64) -> Vec<Held> {
         self.inodes.get(&gfid).into_iter().flatten().filter(|lock| lock.fd == fd).cloned().collect()
     }
 
     /// What `owner` has within the range of `flock`, cut to it.
-    pub(super) fn within(&self, gfid: Gfid, owner: &LockOwner, flock: &Flock) -> Vec<Held> {
+    pub(crate) fn within(&self, gfid: Gfid, owner: &LockOwner, flock: &Flock) -> Vec<Held> {
         let (start, end) = (flock.start, last_byte(flock));
         let held = self.inodes.get(&gfid).into_iter().flatten();
         held.filter(|lock| lock.owner == *owner && lock.start <= end && lock.end >= start)
@@ -136,7 +136,7 @@ impl LockTable {
     }
 
     /// Number of locks.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.inodes.values().map(Vec::len).sum()
     }
 

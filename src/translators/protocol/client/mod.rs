@@ -11,7 +11,7 @@ mod fops;
 mod handshake;
 mod life;
 pub mod link;
-mod locks;
+pub(crate) mod locks;
 pub mod options;
 mod posix_lock;
 mod reopen;
