@@ -18,6 +18,7 @@ use super::child_set::ChildSet;
 use super::core::{ARBITER, Call, Core, Reply, to_the_end};
 use super::errors::{final_error, symmetric_error};
 use super::inode_state::InodeState;
+use super::member::Member;
 use super::pre_op::{Shared, lock, session_of, wake};
 use super::requests;
 use super::session::{Leaving, Range};
@@ -108,7 +109,7 @@ impl Core {
         reply: Reply<T>,
     ) {
         let state = self.inode(change.target.inode());
-        let (number, shared) = match self.enter(&state, &change).await {
+        let (member, shared) = match self.enter(&state, &change).await {
             Ok(entered) => entered,
             Err(error) => return reply.send(Err(error)),
         };
@@ -128,7 +129,7 @@ impl Core {
                 done: ChildSet::EMPTY,
             },
         };
-        self.finish(&state, number, change, shared, outcome, reply).await;
+        self.finish(&state, member, change, shared, outcome, reply).await;
     }
 
     /// The copies to which the fop goes, or why it goes nowhere (`afr_transaction_fop`).
@@ -237,7 +238,7 @@ impl Core {
     async fn finish<T: Answer>(
         self: &Arc<Self>,
         state: &Arc<InodeState>,
-        number: u64,
+        member: Member,
         change: Change,
         shared: Arc<Shared>,
         outcome: Outcome<T>,
@@ -280,7 +281,7 @@ impl Core {
                 shared.after_close.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
                 noted = Some(receiver);
             }
-            let after = session.leave(number, leaving, now);
+            let after = session.leave(member.leave(), leaving, now);
             let due = session.due(self.options.post_op_delay).filter(|_| !session.is_busy() && !session.watched);
             session.watched |= due.is_some();
             (after, due)

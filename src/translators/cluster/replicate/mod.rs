@@ -47,6 +47,9 @@ mod lock_order;
 mod lock_tests;
 mod lookup;
 mod lookup_choice;
+mod member;
+#[cfg(test)]
+mod member_tests;
 mod metadata_fops;
 mod new_entry;
 mod open;

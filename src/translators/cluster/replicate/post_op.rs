@@ -10,7 +10,8 @@ use super::changelog::{Counters, Kind};
 use super::child_set::ChildSet;
 use super::core::{ARBITER, Call, Core, Replies, successes};
 use super::inode_state::InodeState;
-use super::pre_op::{Held, Shared, lock, session_of, wake};
+use super::member::Closing;
+use super::pre_op::{Held, Shared, lock, session_of};
 use super::requests;
 use super::session::Ledger;
 use super::target::Target;
@@ -39,12 +40,13 @@ impl Core {
     /// Closes a session: what is written becomes durable, what copies missed is noted on the others, the dirty marks go,
     /// and the lock is given back (`afr_changelog_post_op`).
     pub(super) async fn close(self: &Arc<Self>, state: &Arc<InodeState>, kind: Kind) {
-        let session = session_of(state, kind);
+        let mut closing = Closing::new(self, state, kind);
         let (held, ledger) = {
-            let mut session = lock(session);
+            let mut session = lock(session_of(state, kind));
             (session.lock.take(), std::mem::take(&mut session.ledger))
         };
         if let Some(Held { locks, target, shared }) = held {
+            closing.holds(&target, &shared);
             let noted = self.note(kind, &target, &shared, ledger).await;
             if noted.as_ref().map_or(true, |(_, accused)| !accused.and(self.snapshot().up).is_empty()) {
                 // Who asked the copies until now heard nothing of it; or which copy is the good one is open again.
@@ -56,10 +58,7 @@ impl Core {
                 let _ = waiting.send(noted.clone());
             }
             locks.unlock().await;
-            self.sessions.forget(target.inode().gfid(), kind, state);
         }
-        let woken = lock(session).closed();
-        wake(woken);
     }
 
     /// The post-op. Returns the copies on which everything is noted, and those that are accused.

@@ -14,6 +14,7 @@ use super::data::Change;
 use super::errors::final_error;
 use super::inode_state::InodeState;
 use super::lock::{Lockee, Locks, METADATA_START};
+use super::member::Member;
 use super::session::{Entry, Session, Sessions, Wake};
 use super::target::Target;
 use super::verdict::{self};
@@ -62,7 +63,7 @@ impl Core {
         self: &Arc<Self>,
         state: &Arc<InodeState>,
         change: &Change,
-    ) -> FopResult<(u64, Arc<Shared>)> {
+    ) -> FopResult<(Member, Arc<Shared>)> {
         let session = session_of(state, change.kind);
         loop {
             let snapshot = self.snapshot();
@@ -83,9 +84,13 @@ impl Core {
                 }
                 (number, entry, session.lock.as_ref().map(|held| held.shared.clone()))
             };
+            let member = Member::new(self, state, change.kind, number);
             match (entry, shared) {
-                (Entry::Open, _) => return self.open_session(state, change, number, snapshot).await,
-                (Entry::Join, Some(shared)) => return Ok((number, shared)),
+                (Entry::Open, _) => {
+                    let shared = self.open_session(state, change, snapshot).await?;
+                    return Ok((member, shared));
+                }
+                (Entry::Join, Some(shared)) => return Ok((member, shared)),
                 (Entry::Join, None) => return Err(self.error(Errno::EIO, change.step)),
                 (Entry::Wait { close }, _) => {
                     if close {
@@ -95,7 +100,7 @@ impl Core {
                     if woken.await == Ok(Wake::Join)
                         && let Some(shared) = lock(session).lock.as_ref().map(|held| held.shared.clone())
                     {
-                        return Ok((number, shared));
+                        return Ok((member, shared));
                     }
                 }
             }
@@ -107,9 +112,8 @@ impl Core {
         self: &Arc<Self>,
         state: &Arc<InodeState>,
         change: &Change,
-        number: u64,
         snapshot: super::family::Snapshot,
-    ) -> FopResult<(u64, Arc<Shared>)> {
+    ) -> FopResult<Arc<Shared>> {
         let context = with_own_locks(&change.context);
         let contended = lock(session_of(state, change.kind)).take_contended();
         let locked = self.lock_for_change(&context, change, snapshot.up, contended).await;
@@ -155,7 +159,7 @@ impl Core {
         });
         self.sessions.register(change.target.inode().gfid(), change.kind, state);
         self.opened(state, change.kind, Some(Held { locks, target: change.target.clone(), shared: shared.clone() }));
-        Ok((number, shared))
+        Ok(shared)
     }
 
     async fn lock_for_change(

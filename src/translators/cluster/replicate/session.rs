@@ -266,6 +266,25 @@ impl<W, L> Session<W, L> {
         After { wake, close: self.try_close() }
     }
 
+    /// A change is given up in the middle, and nobody knows what these copies did of it. Says also whether it was in.
+    pub(super) fn give_up(&mut self, number: u64, sent_to: ChildSet, now: Duration) -> (After<W>, bool) {
+        let was_in = self.owners.iter().any(|(owner, _)| *owner == number);
+        self.waiting.retain(|waiting| waiting.number != number);
+        self.next.retain(|waiting| waiting.number != number);
+        let after = match self.phase {
+            Phase::Opening if was_in => self.opened(None, now),
+            Phase::Open if was_in => {
+                self.ledger.unclear = true;
+                self.ledger.half_done = self.ledger.half_done.union(sent_to);
+                self.leave(number, Leaving { end: true, ..Leaving::default() }, now)
+            }
+            // Others may have waited behind it.
+            Phase::Open if !self.ending => After { wake: self.admit(), close: false },
+            _ => After { wake: Vec::new(), close: false },
+        };
+        (after, was_in)
+    }
+
     /// Nobody new comes in; when the last one is out, the session must be closed. True when that is now.
     pub(super) fn end_soon(&mut self) -> bool {
         if self.phase == Phase::Opening {
@@ -403,6 +422,28 @@ mod tests {
         assert!(block(1).overlaps(Range::ALL) && Range::new(15, 0).overlaps(block(1)));
         assert!(!block(1).overlaps(block(2)) && !Range::NONE.overlaps(Range::ALL));
         assert!(Range::new(u64::MAX - 1, 100).overlaps(Range::ALL));
+    }
+
+    #[test]
+    fn a_change_that_is_given_up_keeps_nobody_waiting() {
+        let mut session = TestSession::default();
+        let (opener, _) = enter(&mut session, 1, block(1), 1);
+        enter(&mut session, 2, block(2), 1);
+        let (after, was_in) = session.give_up(opener, ChildSet::EMPTY, at(0));
+        assert_eq!((after.wake, was_in), (vec![(2, Wake::Again)], true), "it was to be opened");
+        let (first, entry) = enter(&mut session, 3, block(1), 1);
+        assert_eq!(entry, "open");
+        session.opened(Some("lock"), at(0));
+        let (waits, _) = enter(&mut session, 4, block(1), 1);
+        enter(&mut session, 5, Range::new(15, 10), 1);
+        let (after, was_in) = session.give_up(waits, ChildSet::EMPTY, at(0));
+        assert_eq!((after.wake, was_in), (vec![], false), "who waited behind it still waits for the first");
+        let (last, _) = enter(&mut session, 6, block(5), 1);
+        let (after, was_in) = session.give_up(first, ChildSet::all(2), at(0));
+        assert_eq!((after.wake, after.close, was_in), (vec![], false, true));
+        assert!(session.ledger.unclear && session.ledger.half_done == ChildSet::all(2));
+        assert!(session.leave(last, STAY, at(0)).close);
+        assert_eq!(session.closed(), [(5, Wake::Again)]);
     }
 
     #[test]

@@ -136,8 +136,23 @@ enum Next {
     End,
 }
 
+/// Somebody serves the queue. Should he be given up half way, the next session that becomes idle finds another one.
+struct Serving<'a> {
+    core: &'a Core,
+    over: bool,
+}
+
+impl Drop for Serving<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.core.sessions.table().served = false;
+        }
+    }
+}
+
 /// Ends sessions as they become due, until none is watched.
 async fn serve_due(core: &Arc<Core>) {
+    let mut serving = Serving { core, over: false };
     loop {
         let now = core.clock.now();
         let next = {
@@ -158,7 +173,10 @@ async fn serve_due(core: &Arc<Core>) {
             Next::Sleep(time) => core.clock.sleep(time).await,
             Next::Look(state) => look(core, &state, now),
             Next::Skip => {}
-            Next::End => return,
+            Next::End => {
+                serving.over = true;
+                return;
+            }
         }
     }
 }
