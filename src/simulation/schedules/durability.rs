@@ -6,7 +6,6 @@
 //! of a file (the copy that lost it is the shorter one), and truncations by name (there is no fd to sync through). They are
 //! safe once the application itself has synced them.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::history::SETTLED;
@@ -36,7 +35,6 @@ pub(super) enum Change {
 
 struct Cut {
     moment: u64,
-    brick: usize,
     at: Duration,
 }
 
@@ -49,8 +47,8 @@ pub(super) struct Durability {
 
 impl Durability {
     /// The machine of a brick loses power.
-    pub(super) fn cut(&mut self, moment: u64, brick: usize, at: Duration) {
-        self.cuts.push(Cut { moment, brick, at });
+    pub(super) fn cut(&mut self, moment: u64, at: Duration) {
+        self.cuts.push(Cut { moment, at });
     }
 
     /// Whether an acknowledged change must survive.
@@ -62,12 +60,9 @@ impl Durability {
     }
 
     /// Whether a sync of the same client that began at `sync` makes a change of `begin` safe, if it is acknowledged. What
-    /// was lost before cannot be synced any more: the client notes it on the others if one brick lost what `all` had; if more
-    /// of them missed or lost it, too few are left to accuse them, and it may have been on no other (an arbiter has no data).
-    pub(super) fn is_synced(&self, change: Change, all: bool, begin: u64, sync: u64) -> bool {
-        let between = self.cuts.iter().filter(|cut| (begin..sync).contains(&cut.moment));
-        let bricks: BTreeSet<usize> = between.map(|cut| cut.brick).collect();
-        bricks.len() <= usize::from(change == Change::Overwrite && all)
+    /// was lost before that cannot be synced any more, and may have been on no other good copy.
+    pub(super) fn is_synced(&self, begin: u64, sync: u64) -> bool {
+        !self.cuts.iter().any(|cut| (begin..sync).contains(&cut.moment))
     }
 
     /// Whether a cut was so lately that the others may not have noted yet what it took.
@@ -94,12 +89,8 @@ mod tests {
     #[test]
     fn a_sync_comes_too_late_for_what_is_lost() {
         let mut durability = Durability { power: Power::AnyBrick, cuts: Vec::new() };
-        durability.cut(5, 0, Duration::from_secs(1));
-        assert!(durability.is_synced(Change::Overwrite, true, 3, 7) && !durability.is_synced(Change::Size, true, 3, 7));
-        assert!(!durability.is_synced(Change::Overwrite, false, 3, 7));
-        assert!(durability.is_synced(Change::Size, false, 6, 7));
-        durability.cut(6, 1, Duration::from_secs(2));
-        assert!(!durability.is_synced(Change::Overwrite, true, 3, 7));
+        durability.cut(5, Duration::from_secs(1));
+        assert!(!durability.is_synced(3, 7) && durability.is_synced(6, 7) && durability.is_synced(2, 4));
         assert!(durability.is_unsettled(Duration::from_secs(3)) && !durability.is_unsettled(Duration::from_secs(7)));
     }
 }

@@ -131,7 +131,7 @@ impl Faults {
             self.down.push(brick);
             if self.trouble.power() != Power::Stays {
                 self.note(cluster, &format!("brick {brick} loses power"));
-                self.history.power_cut(brick, cluster.now());
+                self.history.power_cut(cluster.now());
                 return cluster.power_cut_brick(brick);
             }
             self.note(cluster, &format!("brick {brick} dies"));

@@ -94,7 +94,7 @@ impl Write {
     /// That client asked for a sync, and was told that it is done.
     fn note_sync(&mut self, client: usize, sync: u64, durability: &Durability) {
         let is_older = self.by.client == client && self.acknowledged && self.end.is_some_and(|end| end < sync);
-        self.synced |= is_older && durability.is_synced(self.change, self.by.saw_all, self.begin, sync);
+        self.synced |= is_older && durability.is_synced(self.begin, sync);
     }
 }
 
@@ -261,10 +261,10 @@ impl History {
         self.state().durability.power = power;
     }
 
-    /// The machine of a brick loses power.
-    pub(super) fn power_cut(&self, brick: usize, now: Duration) {
+    /// A brick loses power.
+    pub(super) fn power_cut(&self, now: Duration) {
         let moment = self.moment();
-        self.state().durability.cut(moment, brick, now);
+        self.state().durability.cut(moment, now);
     }
 
     /// Whether a change of the bytes of a file may have been lost on a brick, and none of them tell.

@@ -13,6 +13,9 @@ use crate::{Fd, FopResult};
 /// Ranges that programs lock: all, and two that do not overlap.
 const RANGES: [(u64, u64); 3] = [(0, 0), (0, 16), (16, 16)];
 
+/// Longer than it takes to take a request back, by way of a slow brick.
+const TAKEN_BACK: Duration = Duration::from_secs(2);
+
 impl Program {
     /// Takes a lock, or gives one back.
     pub(super) async fn change_locks(&mut self, book: &LockBook) -> FopResult<()> {
@@ -40,6 +43,9 @@ impl Program {
                 granted = waiting => granted,
                 () = self.mount.clock.sleep(patience) => {
                     self.mount.history.note(format!("task {}: waits no longer to {what}", self.task));
+                    // Its request is taken back behind its back. A lock that the same owner asks for before that is done may
+                    // be taken back with it.
+                    self.mount.clock.sleep(TAKEN_BACK).await;
                     return Ok(());
                 }
             }

@@ -199,7 +199,8 @@ fn start(cluster: &Cluster, mounts: &[Arc<Mount>], scenario: Scenario, book: &Lo
     let mut started = Vec::new();
     let habits = Habits {
         names: scenario.names,
-        revalidate: scenario.trouble.is_partial(),
+        // An fd whose lock was refused fails for one client alone.
+        revalidate: scenario.trouble.is_partial() || scenario.locks,
         syncs: if scenario.trouble.power() == Power::Stays { 0 } else { 15 },
         locks: scenario.locks.then(|| book.clone()),
     };

@@ -123,6 +123,10 @@ pub(in super::super) fn of_data(
     let sizes_differ = with_data.clone().any(|index| Some(size(index)) != with_data.clone().next().map(size));
     if sizes_differ || sources.iter().any(|index| witness(index) != 0) {
         sources = most(sources, size);
+        // An arbiter has nothing to copy, however much it saw begin: a data brick that lost its content with the power is as
+        // long as it is.
+        let with_content = setting.arbiter.map_or(sources, |arbiter| sources.without(arbiter));
+        sources = if with_content.is_empty() { sources } else { with_content };
         sources = most(sources, witness);
         let newest = most(sources, |index| stats.get(index).map_or(0, |stat| stat.ctime.sec));
         sources = newest.iter().last().map_or(ChildSet::EMPTY, ChildSet::one);
@@ -289,6 +293,8 @@ mod tests {
         assert_eq!(of(CLEAN, [0; 3], [5, 5, 0], ARBITER, NOBODY), plan(0, &[], false));
         assert_eq!(of(CLEAN, [1, 1, 1], [5, 5, 0], ARBITER, NOBODY), plan(1, &[0, 2], false));
         assert_eq!(of(CLEAN, [1, 1, 1], [0, 0, 0], ARBITER, NOBODY), plan(0, &[1, 2], false));
+        let first_missed = [[0; 3], [1, 0, 0], [1, 0, 0]];
+        assert_eq!(of(first_missed, [0, 0, 1], [5, 0, 0], ARBITER, NOBODY), plan(1, &[0, 2], false));
         let both_missed = [[0, 0, 0], [0, 0, 0], [1, 1, 0]];
         assert_eq!(of(both_missed, [0; 3], [5, 5, 0], ARBITER, NOBODY), plan(2, &[0, 1], false));
 
