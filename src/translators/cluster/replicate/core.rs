@@ -2,18 +2,19 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rgfs_protocol::Errno;
 use rgfs_protocol::types::LockOwner;
 use tokio::sync::oneshot;
 
-use super::changelog::Keys;
+use super::changelog::{Keys, Kind};
 use super::child_set::ChildSet;
 use super::family::{Family, Snapshot};
 use super::fd_state::FdState;
 use super::heal::background::Queue;
+use super::health::Health;
 use super::inode_state::InodeState;
 use super::options::Options;
 use super::requests::Requests;
@@ -49,8 +50,8 @@ pub(super) struct Core {
     pub(super) family: Mutex<Family>,
     /// The family's snapshot, packed, for readers in a hurry.
     snapshot: AtomicU64,
-    /// A brick said that it has heals pending, or said nothing about it.
-    pub(super) heals_pending: AtomicBool,
+    /// Whether bricks say that copies missed something.
+    pub(super) health: Health,
     /// The child to read from if it may be (option `read-subvolume`, or found to be on this machine); `usize::MAX` for none.
     pub(super) preferred: AtomicUsize,
     /// Copies that users chose to look at, although they may be wrong.
@@ -98,7 +99,7 @@ impl Core {
             clock,
             family: Mutex::new(Family::new(children.len(), thin_arbiter.is_some())),
             snapshot: AtomicU64::new(0),
-            heals_pending: AtomicBool::new(true),
+            health: Health::default(),
             preferred: AtomicUsize::new(preferred),
             choices: Choices::default(),
             heals: Queue::default(),
@@ -111,6 +112,18 @@ impl Core {
             children,
             thin_arbiter,
         }
+    }
+
+    /// Copies failed at what others did: they are not read until all were asked again.
+    pub(super) fn forget_copy(&self, state: &InodeState, kind: Kind, failed: ChildSet) {
+        state.forget_copy(kind, failed);
+        self.health.doubt();
+    }
+
+    /// Copies may have missed something: they must be asked before the next use.
+    pub(super) fn doubt_copies(&self, state: &InodeState) {
+        state.set_stale();
+        self.health.doubt();
     }
 
     /// Number of copies.

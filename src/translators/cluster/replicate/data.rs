@@ -188,7 +188,7 @@ impl Core {
                             tracing::warn!(gfid = %change.target.inode().gfid(), child = index, "missed by a copy: {error}");
                         }
                     }
-                    state.forget_copy(change.kind, failed);
+                    self.forget_copy(state, change.kind, failed);
                 }
                 let chosen = self.answering_child(state, done);
                 let chosen = replies.into_iter().find(|(index, _)| Some(*index) == chosen);

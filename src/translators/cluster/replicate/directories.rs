@@ -3,12 +3,13 @@
 //! A listing is one child's: where it goes on (the cookie of the last entry) means nothing to another.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use rgfs_protocol::{Dict, Iatt};
 
 use super::core::{Call, Core, successes};
 use super::errors::final_error;
+use super::family::Snapshot;
+use super::inode_state::InodeState;
 use super::private::is_private;
 use super::read::Read;
 use super::target::Target;
@@ -26,7 +27,19 @@ impl Core {
     ) -> FopResult<Dict> {
         let snapshot = self.snapshot();
         self.check_quorum(snapshot, "opendir")?;
-        let replies = self.ask(snapshot.up, |_, child| child.opendir(context, loc, fd, xdata.clone())).await;
+        // Whoever opens a directory is going to list it. One that was itself found in a listing is not known to have good
+        // copies: the C client asks when it lists, and waits for that once more.
+        let state = self.inode(&fd.inode);
+        let known = self.known(&state, snapshot).is_some() || self.found_well(&state, snapshot);
+        let ask = !known && self.lone_copy(snapshot.up).is_none();
+        let target = Target::Inode(fd.inode.clone());
+        let learn = async {
+            if ask && let Err(error) = self.ask_copies(context, &target, snapshot).await {
+                tracing::debug!(%error, "a directory is asked for again when it is listed");
+            }
+        };
+        let open = self.ask(snapshot.up, |_, child| child.opendir(context, loc, fd, xdata.clone()));
+        let (replies, ()) = tokio::join!(open, learn);
         let opened = successes(&replies);
         self.fd(fd).set_opened(opened);
         if opened.is_empty() || !self.has_quorum(opened) {
@@ -96,8 +109,17 @@ impl Core {
     /// Whether the attributes in a listing may be those of a stale copy: some brick has heals pending, or is away and so
     /// does not tell (`afr_readdir_transform_entries`).
     fn attributes_need_care(&self) -> bool {
-        let healthy = self.snapshot().up == self.all() && !self.heals_pending.load(Ordering::Acquire);
+        let healthy = self.snapshot().up == self.all() && self.health.was_well();
         self.options.consistent_metadata || !healthy
+    }
+
+    /// Whether a directory of which nothing is known but that a listing told of it has good copies alone: no brick has
+    /// heals pending.
+    pub(super) fn found_well(&self, state: &InodeState, snapshot: Snapshot) -> bool {
+        state.readable().is_none()
+            && !state.is_stale()
+            && snapshot.up == self.all()
+            && self.health.is_well(self.clock.now())
     }
 
     /// Any success is a success, as with FLUSH.

@@ -150,7 +150,7 @@ impl<O: Operation> Transaction<O> {
         if let Some(error) = taken.error {
             tracing::warn!("copies of a directory may be left that all accuse each other: {error}");
         }
-        self.names.iter().for_each(|name| core.inode(&name.parent).set_stale());
+        self.names.iter().for_each(|name| core.doubt_copies(&core.inode(&name.parent)));
         match lost_good {
             true => Err(self.accused_meanwhile()),
             false => self.enough(marked).map(drop),

@@ -213,7 +213,7 @@ impl<O: Operation> Transaction<O> {
                 let marks = doubt(&facts, verdict.success.unwrap_or_default());
                 // The application hears of a failure, whatever comes of this.
                 let _ = self.note_end(&context, &Verdict { marks, ..verdict }, &facts.accused, None).await;
-                self.names.iter().for_each(|name| core.inode(&name.parent).set_stale());
+                self.names.iter().for_each(|name| core.doubt_copies(&core.inode(&name.parent)));
                 reply.send(Err(error));
                 return locks.unlock_in_background();
             }
@@ -298,7 +298,7 @@ impl<O: Operation> Transaction<O> {
         }
         self.core.inode(self.operation.inode()).set_stale();
         for name in &self.names {
-            self.core.inode(&name.parent).forget_copy(Kind::Entry, failed);
+            self.core.forget_copy(&self.core.inode(&name.parent), Kind::Entry, failed);
         }
     }
 }

@@ -8,6 +8,7 @@ use rgfs_protocol::types::{EntrylkCmd, EntrylkType, Flock, InodelkCmd, LkCmd, Lo
 use rgfs_protocol::{Dict, Errno, FileType, Gfid, Value};
 
 use super::Replicate;
+use super::changelog::Kind;
 use super::child_set::ChildSet;
 use crate::graph::Environment;
 use crate::graph::testing::{environment, volume};
@@ -136,13 +137,58 @@ fn what_was_opened_while_a_brick_was_away_is_opened_there_when_it_is_back() {
 }
 
 #[test]
+fn copies_are_asked_how_they_are_while_a_directory_is_opened() {
+    let cluster = cluster(1);
+    let replicate = mount(&cluster, 0);
+    let fd = Fd::new(root(), host::O_DIRECTORY, 1);
+    for expected in [&["OPENDIR 0,1,2", "LOOKUP 0,1,2"][..], &["OPENDIR 0,1,2"]] {
+        let context = Context::internal();
+        cluster.block_on(replicate.opendir(&context, &Loc::inode(fd.inode.clone()), &fd, Dict::NULL)).unwrap();
+        assert_eq!(context.rounds.count(), 1);
+        cluster.settle();
+        assert_eq!(fops(&cluster.take_lines()), expected);
+    }
+}
+
+#[test]
+fn a_directory_found_in_a_listing_is_good_while_no_brick_has_heals_pending() {
+    let cluster = cluster(2);
+    let (ours, theirs) = (mount(&cluster, 0), mount(&cluster, 1));
+    let gfid = Gfid([0x22; 16]);
+    let loc = Loc::entry(root(), "d", Inode::fresh());
+    let xdata = Dict::empty().with("gfid-req", Value::Gfuuid(gfid));
+    cluster.block_on(theirs.mkdir(&Context::internal(), &loc, 0o755, 0, xdata)).unwrap();
+    cluster.settle();
+    let look_up_root = || {
+        let loc = Loc::inode(root());
+        cluster.block_on(ours.lookup(&Context::internal(), &loc, Dict::NULL)).unwrap();
+    };
+    // Each time as if it were found anew.
+    let list = || {
+        let fd = Fd::new(Inode::known(gfid, FileType::Directory), host::O_DIRECTORY, 1);
+        cluster.take_lines();
+        cluster.block_on(ours.opendir(&Context::internal(), &Loc::inode(fd.inode.clone()), &fd, Dict::NULL)).unwrap();
+        cluster.block_on(ours.readdirp(&Context::internal(), &fd, 4096, 0, Dict::NULL)).unwrap();
+        cluster.settle();
+        fops(&cluster.take_lines()).iter().any(|line| line.starts_with("LOOKUP"))
+    };
+    assert!(list(), "nobody said yet that all is well");
+    look_up_root();
+    assert!(!list(), "all is well");
+    ours.core.forget_copy(&ours.core.inode(&root()), Kind::Entry, ChildSet::one(1));
+    assert!(list(), "a copy failed");
+    look_up_root();
+    assert!(!list(), "all is well again");
+    cluster.block_on(async { cluster.clock(0).sleep(Duration::from_secs(1)).await });
+    assert!(list(), "that was long ago");
+}
+
+#[test]
 fn a_directory_is_listed_by_one_brick_from_its_start_to_its_end() {
     let cluster = cluster(1);
     let replicate = mount(&cluster, 0);
     let fd = opened(&cluster, &replicate, root(), host::O_DIRECTORY);
     let list = |context: &Context, offset| cluster.block_on(replicate.readdirp(context, &fd, 4096, offset, Dict::NULL));
-    list(&Context::internal(), 0).unwrap();
-    cluster.take_lines();
     let context = Context::internal();
     let listing = list(&context, 0).unwrap();
     assert_eq!(context.rounds.count(), 1);

@@ -18,6 +18,7 @@ use super::lookup_choice::{
 use super::private::is_private;
 use super::quota_size::{self, QUOTA_SIZE};
 use super::readable::{Verdict, View, Views};
+use super::refresh::AskedForHeals;
 use super::requests::GFID_REQ;
 use crate::reply::LookupReply;
 use crate::{Context, FopResult, Inode, Loc};
@@ -104,16 +105,16 @@ impl Core {
     }
 
     fn begin_lookup(&self, loc: &Loc) -> FopResult<Asked> {
-        let snapshot = self.snapshot();
+        let (snapshot, heals) = (self.snapshot(), self.ask_for_heals());
         if snapshot.up.is_empty() {
             return Err(self.no_quorum(snapshot.up, "lookup"));
         }
         // Nothing was noted of an inode that nobody knows yet; a name that is not there shall cost nothing.
         if loc.gfid().is_null() {
-            return Ok(Asked { snapshot, doubts: 0, behind: Behind::default() });
+            return Ok(Asked { snapshot, heals, doubts: 0, behind: Behind::default() });
         }
         let state = self.inode(&loc.inode);
-        Ok(Asked { snapshot, doubts: state.doubts(), behind: state.behind() })
+        Ok(Asked { snapshot, heals, doubts: state.doubts(), behind: state.behind() })
     }
 
     async fn ask_for(&self, context: &Context, loc: &Loc, request: &Dict, children: ChildSet) -> Answers {
@@ -134,7 +135,7 @@ impl Core {
             }
             Judgement::Agreed | Judgement::Doubtful => {}
         }
-        self.note_heals(answers.iter().map(|(_, answer)| answer.as_ref().ok().map(|reply| &reply.xdata)));
+        self.note_heals(asked.heals, answers.iter().map(|(_, answer)| answer.as_ref().ok().map(|reply| &reply.xdata)));
         let state = self.inode(&loc.inode);
         let mut chosen = None;
         if judgement == Judgement::Agreed {
@@ -200,6 +201,7 @@ impl Core {
 #[derive(Clone, Copy)]
 struct Asked {
     snapshot: Snapshot,
+    heals: AskedForHeals,
     doubts: u32,
     behind: Behind,
 }

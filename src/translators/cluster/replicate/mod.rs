@@ -37,6 +37,7 @@ mod fd_state;
 mod fd_tests;
 pub mod heal;
 mod heal_info;
+mod health;
 mod inode_state;
 mod internal_locks;
 mod late_open;

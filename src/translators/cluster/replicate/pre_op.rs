@@ -141,7 +141,7 @@ impl Core {
         // A copy that could be read, and will not get what is written now.
         let left_out = snapshot.up.minus(marked.usable);
         if !left_out.is_empty() {
-            state.forget_copy(change.kind, left_out);
+            self.forget_copy(state, change.kind, left_out);
         }
         // A thin arbiter must agree each time: what it said before may be forgotten by now.
         let settled = if self.thin_arbiter.is_some() { ChildSet::EMPTY } else { marked.known_to_miss };

@@ -59,7 +59,11 @@ impl Core {
             return self.call(index, &call).await;
         }
         let state = self.inode(target.inode());
-        let candidates = self.known(&state, snapshot).map_or(ChildSet::EMPTY, |known| known.both().and(snapshot.up));
+        let candidates = match self.known(&state, snapshot) {
+            Some(known) => known.both().and(snapshot.up),
+            None if target.inode().is_dir() && self.found_well(&state, snapshot) => snapshot.up,
+            None => ChildSet::EMPTY,
+        };
         let mut tried = ChildSet::EMPTY;
         let mut last = None;
         if let Some(index) = self.choose(target, candidates) {

@@ -1,7 +1,7 @@
 //! Asks all copies of an inode how they are (`afr_inode_refresh`), when what is remembered is too old to go by.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use rgfs_protocol::{Dict, Errno, Iatt};
 
@@ -17,6 +17,13 @@ use super::requests::LINK_COUNT;
 use super::target::Target;
 use crate::reply::StatReply;
 use crate::{Context, FopError, FopResult, Loc, Translator};
+
+/// When bricks were asked whether they have heals pending.
+#[derive(Clone, Copy)]
+pub(super) struct AskedForHeals {
+    doubts: u32,
+    at: Duration,
+}
 
 /// What all copies said.
 pub(super) struct Refreshed {
@@ -84,6 +91,7 @@ impl Core {
         }
         let state = self.inode(target.inode());
         let (doubts, behind) = (state.doubts(), state.behind());
+        let heals = self.ask_for_heals();
         // A file that has no name any more is reached through its fd only; where that is not open, through its gfid.
         let opened = match target {
             Target::Inode(_) => ChildSet::EMPTY,
@@ -101,7 +109,7 @@ impl Core {
         if answered.is_empty() || !self.has_quorum(answered) {
             return Err(final_error(&replies).unwrap_or_else(|| self.no_quorum(answered, "refresh")));
         }
-        self.note_heals(replies.iter().map(|(_, reply)| reply.as_ref().ok().map(|reply| &reply.xdata)));
+        self.note_heals(heals, replies.iter().map(|(_, reply)| reply.as_ref().ok().map(|reply| &reply.xdata)));
         let verdict = Verdict::of(&self.views(&replies), self.options.arbiter);
         let readable = verdict.readable(snapshot.generation).without(behind);
         state.settle(readable, doubts);
@@ -132,12 +140,15 @@ impl Core {
         favorite::of_content(policy, &stats, self.data_children())
     }
 
+    /// Take this before bricks are asked, for [`Core::note_heals`].
+    pub(super) fn ask_for_heals(&self) -> AskedForHeals {
+        AskedForHeals { doubts: self.health.doubts(), at: self.clock.now() }
+    }
+
     /// Remembers whether bricks have heals pending. One that does not tell may have (`afr_set_need_heal`).
-    pub(super) fn note_heals<'a>(&self, mut answers: impl Iterator<Item = Option<&'a Dict>>) {
+    pub(super) fn note_heals<'a>(&self, asked: AskedForHeals, mut answers: impl Iterator<Item = Option<&'a Dict>>) {
         let pending = answers.any(|answer| answer.and_then(|answer| answer.int(LINK_COUNT)) != Some(0));
-        if self.heals_pending.load(Ordering::Relaxed) != pending {
-            self.heals_pending.store(pending, Ordering::Relaxed);
-        }
+        self.health.note(pending, asked.doubts, asked.at);
     }
 
     /// EIO, with who accuses whom.

@@ -1,7 +1,6 @@
 //! Listens to the children, and announces what they add up to (`afr_notify`).
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::changelog::Kind;
@@ -76,7 +75,7 @@ fn changed(core: &Arc<Core>, index: usize, status: Status) {
     core.with_family(|family| family.heard(index, status));
     if core.snapshot().generation != before {
         // Others may have changed what a child missed; nobody knows before the bricks say so.
-        core.heals_pending.store(true, Ordering::Release);
+        core.health.doubt();
         // A mark that is put off for long may come to nothing when further children go.
         core.end_sessions_soon();
     }
