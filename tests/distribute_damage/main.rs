@@ -8,6 +8,7 @@
 mod attributes;
 mod directories;
 mod files;
+mod root;
 mod work;
 
 use std::collections::BTreeSet;
@@ -207,6 +208,11 @@ fn what_the_c_client_never_ends_is_found() {
 #[test]
 fn directories_are_healed_alike() {
     scenario(|sandbox| compare(sandbox, &[], &directories::cases()));
+}
+
+#[test]
+fn the_root_is_healed_alike() {
+    scenario(root::compare);
 }
 
 #[test]
