@@ -59,8 +59,19 @@ struct Board {
     winners: Mutex<BTreeMap<u64, Vec<usize>>>,
     /// Names of which somebody does not know whether it created them.
     unclear: Mutex<BTreeSet<u64>>,
+    /// Every rename that was tried, by the new name.
+    renames: Mutex<BTreeMap<String, Renamed>>,
     /// Operations of all workers, by kind.
     done: [AtomicU64; 3],
+}
+
+/// A rename, as its worker saw it.
+#[derive(Debug)]
+struct Renamed {
+    from: String,
+    by: Client,
+    /// Whether it was told that it worked.
+    worked: bool,
 }
 
 impl Board {
@@ -112,7 +123,11 @@ fn rename(mount: &Mount, worker: usize, board: &Board) -> Result<()> {
         let token = token.split('.').next().unwrap_or_default();
         count += 1;
         let to = root.join(format!("place-{}/{token}.{worker}-{count}", random.below(PLACES)));
-        match fs::rename(&from, &to) {
+        let result = fs::rename(&from, &to);
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let renamed = Renamed { from: name(&from), by: client, worked: result.is_ok() };
+        board.renames.lock().unwrap_or_else(PoisonError::into_inner).insert(name(&to), renamed);
+        match result {
             Ok(()) => {}
             // ESTALE: moved between the kernel's lookup and the rename.
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::StaleNetworkFileHandle) => {}
@@ -215,23 +230,41 @@ fn check_appends(mount: &Mount, counts: &[Vec<u64>]) -> Result<()> {
 ///
 /// Such a file may have them beside the one that counts: a C client that still knows a name that was renamed away without that brick asks
 /// all bricks to rename it, and the brick that is back and not healed does so. The application is told ENOENT, and the heal brings the new
-/// name to the others (`a_rename_that_only_an_old_copy_can_do`; without a C client there is no such name).
-#[derive(Debug, Clone, Copy)]
+/// name to the others (`a_rename_that_only_an_old_copy_can_do`; without a C client there is no such name). Who finds it there may give it
+/// yet another name.
+#[derive(Debug)]
 struct GivenByC {
-    /// What works on each mount, where a brick comes and goes.
-    clients: Option<[Client; 2]>,
+    /// Whether a brick comes and goes.
+    flaps: bool,
+    /// Every rename that was tried, by the new name.
+    renames: BTreeMap<String, Renamed>,
 }
 
 impl GivenByC {
-    /// Whether a C client gave the name `token-T.WORKER-COUNT`.
-    fn contains(self, name: &str) -> bool {
-        let worker = name.split_once('.').and_then(|(_, given)| given.split_once('-')?.0.parse::<usize>().ok());
-        let client = self.clients.zip(worker).and_then(|(clients, worker)| clients.get(worker).copied());
-        client == Some(Client::C)
+    /// Whether a C client gave the name, or gave the one before it although it told its user that it had not.
+    fn contains(&self, name: &str) -> bool {
+        let renamed = self.renames.get(name).filter(|_| self.flaps);
+        renamed.is_some_and(|renamed| renamed.by == Client::C || self.was_denied(&renamed.from))
+    }
+
+    /// Whether the name goes back to one that a C client gave and told its user that it had not.
+    fn was_denied(&self, name: &str) -> bool {
+        let renamed = self.renames.get(name);
+        renamed.is_some_and(|renamed| match renamed.by == Client::C && !renamed.worked {
+            true => true,
+            false => self.was_denied(&renamed.from),
+        })
+    }
+
+    /// Where a name comes from, for messages.
+    fn history(&self, name: &str) -> String {
+        let Some(renamed) = self.renames.get(name) else { return name.to_owned() };
+        let told = if renamed.worked { "" } else { " (told that it failed)" };
+        format!("{name} <- {:?}{told} <- {}", renamed.by, self.history(&renamed.from))
     }
 
     /// Whether the copies differ in such names of the brick `victim` of a set only, and the files that have them in their links.
-    fn explains(self, victim: usize, differences: &[String]) -> bool {
+    fn explains(&self, victim: usize, differences: &[String]) -> bool {
         let token = |line: &str| line.split(['/', '.', ':']).find(|part| part.starts_with("token-")).map(str::to_owned);
         let is_name = |line: &&String| {
             let name = line.split([':', '/']).find(|part| part.starts_with("token-"));
@@ -246,8 +279,8 @@ impl GivenByC {
 }
 
 /// Every file that was renamed is in one place, with its own content.
-fn check_renames(mount: &Mount, given_by_c: GivenByC) -> Result<()> {
-    let (mut seen, mut excused) = (BTreeSet::new(), Vec::new());
+fn check_renames(mount: &Mount, given_by_c: &GivenByC) -> Result<()> {
+    let (mut seen, mut excused) = (BTreeMap::new(), Vec::new());
     for place in 0..PLACES {
         for entry in fs::read_dir(mount.join(format!("place-{place}")))? {
             let entry = entry?;
@@ -256,14 +289,15 @@ fn check_renames(mount: &Mount, given_by_c: GivenByC) -> Result<()> {
             ensure!(fs::read_to_string(entry.path())? == name, "{name} has another's content");
             if given_by_c.contains(&full) {
                 excused.push((name, full));
-            } else {
-                ensure!(seen.insert(name.clone()), "{name} is in two places, and no C client gave either name");
+            } else if let Some(other) = seen.insert(name, full.clone()) {
+                let [one, two] = [&other, &full].map(|name| given_by_c.history(name));
+                bail!("a file has two names, and no C client gave either: {one}; {two}");
             }
         }
     }
     for (name, full) in excused {
-        if !seen.insert(name) {
-            println!("{}: C gave it the name {full}, and it has another one", mount.client());
+        if let Some(other) = seen.insert(name, full.clone()) {
+            println!("{}: beside {other} it has what C gave it: {}", mount.client(), given_by_c.history(&full));
         }
     }
     ensure!(seen.len() == FILES, "{} of {FILES} renamed files are left", seen.len());
@@ -355,7 +389,8 @@ fn at_once(sandbox: &Sandbox, shape: Shape, clients: [Client; 2], victim: Option
     })?;
     println!("{clients:?} on {shape:?}: {:?} appends, renames, creates", board.done);
 
-    let given_by_c = GivenByC { clients: victim.map(|_| clients) };
+    let renames = board.renames.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let given_by_c = GivenByC { flaps: victim.is_some(), renames };
     let settled = match victim {
         Some(victim) => volume.settle_after_renames(victim, HEAL_LIMIT, &|differences| {
             given_by_c.explains(victim % shape.set(), differences)
@@ -366,7 +401,7 @@ fn at_once(sandbox: &Sandbox, shape: Shape, clients: [Client; 2], victim: Option
     std::thread::sleep(CACHES);
     for mount in &mounts {
         check_appends(mount, &counts).with_context(|| format!("read through {}", mount.client()))?;
-        check_renames(mount, given_by_c).with_context(|| format!("read through {}", mount.client()))?;
+        check_renames(mount, &given_by_c).with_context(|| format!("read through {}", mount.client()))?;
     }
     let winners = board.winners.into_inner().unwrap_or_else(PoisonError::into_inner);
     for (number, winners) in &winners {
