@@ -8,6 +8,7 @@
 mod attributes;
 mod directories;
 mod files;
+mod growth;
 mod root;
 mod work;
 
@@ -213,6 +214,11 @@ fn directories_are_healed_alike() {
 #[test]
 fn the_root_is_healed_alike() {
     scenario(root::compare);
+}
+
+#[test]
+fn ranges_are_dealt_out_anew_alike() {
+    scenario(growth::compare);
 }
 
 #[test]

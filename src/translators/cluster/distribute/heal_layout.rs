@@ -131,11 +131,15 @@ impl Core {
         // Also to those whose space is low: their files would move away otherwise.
         let mut candidates = self.candidates(seen);
         candidates.iter_mut().for_each(|candidate| candidate.filled = false);
-        let rules = Rules { spread, weighted: self.options.weighted, start, commit_hash: seen.commit_hash() };
+        // Files stay where they are, without linktos at their new homes: nobody may take one for missing that is not at home.
+        let rules = Rules { spread, weighted: self.options.weighted, start, commit_hash: COMMIT_INVALID };
         let mut dealt = self.deal(seen, &candidates, rules)?;
         let alike = candidates.windows(2).all(|pair| matches!(pair, [a, b] if a.chunks == b.chunks));
         if alike || !rules.weighted {
             new_layout::keep_ranges(&mut dealt, seen, &self.by_name);
+        }
+        if has_ranges(seen, &dealt) {
+            dealt.iter_mut().for_each(|disk| disk.commit_hash = seen.commit_hash());
         }
         self.write_layout(context, inode, seen, &dealt).await
     }
@@ -222,4 +226,12 @@ impl Core {
         transaction.release();
         given
     }
+}
+
+/// Whether a layout has exactly these ranges already.
+fn has_ranges(seen: &Layout, dealt: &[DiskLayout]) -> bool {
+    seen.shares().iter().zip(dealt).all(|(share, new)| match share {
+        Share::Written(old) => (old.start, old.stop) == (new.start, new.stop),
+        Share::Unwritten | Share::Absent(_) => false,
+    })
 }
