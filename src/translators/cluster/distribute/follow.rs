@@ -133,6 +133,10 @@ impl Core {
                         Err(_) => return result,
                     }
                 }
+                Step::Suspect => match self.linkto_of(context, target, at).await {
+                    Ok(Some(_)) => missing = true,
+                    _ => return result,
+                },
                 Step::Follow => {
                     let new = match self.new_home(context, target, at, result.is_ok()).await {
                         Ok(Some(new)) => new,

@@ -23,8 +23,10 @@ pub enum Family {
     Attributes,
     /// Changes what is copied during a migration: data, size, xattrs. FSYNC too.
     Change,
-    /// Answers without attributes: OPEN, ACCESS, SEEK, GETXATTR, READLINK.
+    /// Answers without attributes: OPEN, ACCESS, GETXATTR, READLINK, RCHECKSUM.
     Blind,
+    /// SEEK: without attributes, too, but what is left of a moved file is empty.
+    Seek,
     /// Posix locks: LK and FLUSH.
     Lock,
 }
@@ -42,6 +44,8 @@ pub enum Step {
     Repeat,
     /// If the file has moved, it must be done there, and what happens there counts.
     Follow,
+    /// It may be about what is left of a moved file: if a linkto is there, follow.
+    Suspect,
     /// The file is not open there: open it and try once more.
     Open,
 }
@@ -81,6 +85,8 @@ pub fn after_failure(family: Family, errno: Errno) -> Step {
         Errno::ENOENT | Errno::ESTALE if family != Family::Lock => Step::Follow,
         // The locks went along with the file.
         Errno::EREMOTE if family == Family::Lock => Step::Follow,
+        // A descriptor keeps the remains alive, and they are empty. Whoever copies by seeking for data would copy nothing.
+        Errno::ENXIO if family == Family::Seek => Step::Suspect,
         // A lookup of somebody else moved the file's place in our memory.
         Errno::EBADF | Errno::EBADFD => Step::Open,
         _ => Step::Answer,
@@ -98,6 +104,20 @@ pub fn disturbs_copy(result: &FopResult<CopyFileRangeReply>) -> bool {
         }
         Err(error) => after_failure(Family::Change, error.errno) != Step::Answer,
     }
+}
+
+/// The outcome of removing an xattr: to find it gone at the destination (`done` is the source's answer) is success. It was not copied yet.
+pub fn removed(result: FopResult<Dict>, done: Option<Dict>) -> FopResult<Dict> {
+    match (result, done) {
+        (Err(error), Some(done)) if error.errno == Errno::ENODATA => Ok(done),
+        (result, _) => result,
+    }
+}
+
+/// Flags for setting xattrs. Whether the name had to be there or not was checked at the source; the destination may have a copy of it
+/// by now, or none yet.
+pub fn flags_to_repeat(flags: u32, is_repeated: bool) -> u32 {
+    if is_repeated { flags & !(libc::XATTR_CREATE | libc::XATTR_REPLACE).cast_unsigned() } else { flags }
 }
 
 /// True for errors that say that a subvolume does not have the file.
@@ -187,6 +207,12 @@ impl Seen for SeekReply {
     }
 }
 
+impl Seen for RchecksumReply {
+    fn mode(&self) -> Option<u32> {
+        None
+    }
+}
+
 impl Seen for ReadlinkReply {
     fn mode(&self) -> Option<u32> {
         None
@@ -204,20 +230,20 @@ mod tests {
     use super::*;
     use Family::*;
 
-    const ALL: [Family; 5] = [Read, Attributes, Change, Blind, Lock];
+    const ALL: [Family; 6] = [Read, Attributes, Change, Blind, Seek, Lock];
 
     #[test]
     fn successes() {
         const MOVING: u32 = 0o103_644;
         const MOVED: u32 = 0o101_000;
         for (mode, expected) in [
-            (MOVING, [Step::Hide, Step::Verify, Step::Repeat, Step::Answer, Step::Answer]),
-            (MOVED, [Step::Follow, Step::Follow, Step::Follow, Step::Answer, Step::Answer]),
-            (0o100_644, [Step::Answer; 5]),
-            (0o101_644, [Step::Answer; 5]),
-            (0o102_755, [Step::Answer; 5]),
-            (0o043_755, [Step::Answer; 5]),
-            (0o041_000, [Step::Answer; 5]),
+            (MOVING, [Step::Hide, Step::Verify, Step::Repeat, Step::Answer, Step::Answer, Step::Answer]),
+            (MOVED, [Step::Follow, Step::Follow, Step::Follow, Step::Answer, Step::Answer, Step::Answer]),
+            (0o100_644, [Step::Answer; 6]),
+            (0o101_644, [Step::Answer; 6]),
+            (0o102_755, [Step::Answer; 6]),
+            (0o043_755, [Step::Answer; 6]),
+            (0o041_000, [Step::Answer; 6]),
         ] {
             assert_eq!(ALL.map(|family| after_success(family, mode)), expected, "{mode:o}");
         }
@@ -227,14 +253,15 @@ mod tests {
     fn failures() {
         let (answer, follow, open) = (Step::Answer, Step::Follow, Step::Open);
         for (errno, expected) in [
-            (Errno::ENOENT, [follow, follow, follow, follow, answer]),
-            (Errno::ESTALE, [follow, follow, follow, follow, answer]),
-            (Errno::EREMOTE, [answer, answer, answer, answer, follow]),
-            (Errno::EBADF, [open; 5]),
-            (Errno::EBADFD, [open; 5]),
-            (Errno::EACCES, [answer; 5]),
-            (Errno::ENOTCONN, [answer; 5]),
-            (Errno::ENOSPC, [answer; 5]),
+            (Errno::ENOENT, [follow, follow, follow, follow, follow, answer]),
+            (Errno::ESTALE, [follow, follow, follow, follow, follow, answer]),
+            (Errno::EREMOTE, [answer, answer, answer, answer, answer, follow]),
+            (Errno::ENXIO, [answer, answer, answer, answer, Step::Suspect, answer]),
+            (Errno::EBADF, [open; 6]),
+            (Errno::EBADFD, [open; 6]),
+            (Errno::EACCES, [answer; 6]),
+            (Errno::ENOTCONN, [answer; 6]),
+            (Errno::ENOSPC, [answer; 6]),
         ] {
             assert_eq!(ALL.map(|family| after_failure(family, errno)), expected, "{errno}");
         }

@@ -8,6 +8,9 @@ use smallvec::smallvec;
 use super::*;
 use crate::reply::LkReply;
 
+#[path = "migration_table.rs"]
+mod table;
+
 /// When the fop comes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum When {

@@ -409,7 +409,8 @@ impl Translator for Distribute {
             return self.core.change_directory_xattrs(context, Directory::Loc(loc), change, with_iatt(xdata)).await;
         }
         self.core
-            .on_file(context, Target::Loc(loc), Family::Change, xdata, |child, xdata, _| {
+            .on_file(context, Target::Loc(loc), Family::Change, xdata, |child, xdata, done: Option<&Dict>| {
+                let flags = migration::flags_to_repeat(flags, done.is_some());
                 child.setxattr(context, loc, dict.clone(), flags, with_iatt(xdata))
             })
             .await
@@ -429,8 +430,9 @@ impl Translator for Distribute {
             return self.core.change_directory_xattrs(context, Directory::Loc(loc), change, with_iatt(xdata)).await;
         }
         self.core
-            .on_file(context, Target::Loc(loc), Family::Change, xdata, |child, xdata, _| {
-                child.removexattr(context, loc, name, with_iatt(xdata))
+            .on_file(context, Target::Loc(loc), Family::Change, xdata, |child, xdata, done: Option<&Dict>| {
+                let done = done.cloned();
+                async move { migration::removed(child.removexattr(context, loc, name, with_iatt(xdata)).await, done) }
             })
             .await
     }
@@ -447,7 +449,8 @@ impl Translator for Distribute {
             return self.core.change_directory_xattrs(context, Directory::Fd(fd), change, with_iatt(xdata)).await;
         }
         self.core
-            .on_file(context, Target::Fd(fd), Family::Change, xdata, |child, xdata, _| {
+            .on_file(context, Target::Fd(fd), Family::Change, xdata, |child, xdata, done: Option<&Dict>| {
+                let flags = migration::flags_to_repeat(flags, done.is_some());
                 child.fsetxattr(context, fd, dict.clone(), flags, with_iatt(xdata))
             })
             .await
@@ -473,8 +476,9 @@ impl Translator for Distribute {
             return self.core.change_directory_xattrs(context, Directory::Fd(fd), change, with_iatt(xdata)).await;
         }
         self.core
-            .on_file(context, Target::Fd(fd), Family::Change, xdata, |child, xdata, _| {
-                child.fremovexattr(context, fd, name, with_iatt(xdata))
+            .on_file(context, Target::Fd(fd), Family::Change, xdata, |child, xdata, done: Option<&Dict>| {
+                let done = done.cloned();
+                async move { migration::removed(child.fremovexattr(context, fd, name, with_iatt(xdata)).await, done) }
             })
             .await
     }
@@ -558,7 +562,11 @@ impl Translator for Distribute {
         len: u32,
         xdata: Dict,
     ) -> FopResult<RchecksumReply> {
-        self.of_file(context, &fd.inode).await?.rchecksum(context, fd, offset, len, xdata).await
+        self.core
+            .on_file(context, Target::Fd(fd), Family::Blind, xdata, |child, xdata, _| {
+                child.rchecksum(context, fd, offset, len, xdata)
+            })
+            .await
     }
 
     async fn setattr(
@@ -657,7 +665,7 @@ impl Translator for Distribute {
         xdata: Dict,
     ) -> FopResult<SeekReply> {
         self.core
-            .on_file(context, Target::Fd(fd), Family::Blind, xdata, |child, xdata, _| {
+            .on_file(context, Target::Fd(fd), Family::Seek, xdata, |child, xdata, _| {
                 child.seek(context, fd, offset, what, xdata)
             })
             .await

@@ -11,7 +11,8 @@ use std::task::Poll;
 use async_trait::async_trait;
 use bytes::Bytes;
 use rgfs_protocol::types::{
-    Dirent, EntrylkCmd, EntrylkType, Flock, InodelkCmd, LkCmd, LockOwner, LockType, Statfs, XattropFlags, set_attr,
+    Dirent, EntrylkCmd, EntrylkType, Flock, InodelkCmd, LkCmd, LockOwner, LockType, SeekWhat, Statfs, XattropFlags,
+    set_attr,
 };
 use rgfs_protocol::{Dict, Errno, Gfid, Iatt, Value};
 
@@ -488,6 +489,46 @@ fn iatt(object: &Object, request: &Dict) -> Dict {
     }
 }
 
+/// Sets xattrs, with the flags of setxattr(2); answers the xdata.
+fn set_xattrs(object: &mut Object, dict: &Dict, flags: u32, request: &Dict) -> Result<Dict, Errno> {
+    let flags = flags.cast_signed();
+    for (key, value) in dict.iter() {
+        let key = String::from_utf8(key.to_vec()).unwrap();
+        match object.xattrs.contains_key(&key) {
+            true if flags & libc::XATTR_CREATE != 0 => return Err(Errno::EEXIST),
+            false if flags & libc::XATTR_REPLACE != 0 => return Err(Errno::ENODATA),
+            _ => object.xattrs.insert(key, value.as_bytes().unwrap()),
+        };
+    }
+    Ok(iatt(object, request))
+}
+
+/// Adds to xattrs; answers the xdata.
+fn add_to_xattrs(object: &mut Object, dict: &Dict, request: &Dict) -> Dict {
+    for (key, value) in dict.iter() {
+        let number = |bytes: &[u8]| i32::from_be_bytes(bytes.try_into().unwrap());
+        let key = String::from_utf8(key.to_vec()).unwrap();
+        let slot = object.xattrs.entry(key).or_insert(Bytes::from_static(&[0; 4]));
+        let sum = number(slot) + number(&value.as_bytes().unwrap());
+        *slot = Bytes::copy_from_slice(&sum.to_be_bytes());
+    }
+    iatt(object, request)
+}
+
+fn set_attributes(object: &mut Object, stat: &Iatt, valid: u32) -> PrePostReply {
+    let pre = object.stat;
+    if valid & set_attr::MODE != 0 {
+        object.stat.mode = object.stat.file_type().to_mode() | stat.mode & 0o7777;
+    }
+    if valid & set_attr::UID != 0 {
+        object.stat.uid = stat.uid;
+    }
+    if valid & set_attr::GID != 0 {
+        object.stat.gid = stat.gid;
+    }
+    PrePostReply { pre, post: object.stat, xdata: Dict::NULL }
+}
+
 fn zero(object: &mut Object, range: std::ops::Range<usize>) {
     for byte in object.data.iter_mut().take(range.end).skip(range.start) {
         *byte = 0;
@@ -793,13 +834,17 @@ impl Translator for MemoryBrick {
         removed.map(|_| iatt(object, &xdata)).ok_or_else(|| self.error(Errno::ENODATA, "removexattr"))
     }
 
-    async fn fsetxattr(&self, c: &Context, fd: &Arc<Fd>, dict: Dict, _: u32, xdata: Dict) -> FopResult<Dict> {
+    async fn fsetxattr(&self, c: &Context, fd: &Arc<Fd>, dict: Dict, flags: u32, xdata: Dict) -> FopResult<Dict> {
         let mut state = self.enter(c, "FSETXATTR", b"").await?;
         let object = self.opened(&mut state, fd)?;
-        for (key, value) in dict.iter() {
-            object.xattrs.insert(String::from_utf8(key.to_vec()).unwrap(), value.as_bytes().unwrap());
-        }
-        Ok(iatt(object, &xdata))
+        set_xattrs(object, &dict, flags, &xdata).map_err(|errno| self.error(errno, "fsetxattr"))
+    }
+
+    async fn fremovexattr(&self, c: &Context, fd: &Arc<Fd>, name: &str, xdata: Dict) -> FopResult<Dict> {
+        let mut state = self.enter(c, "FREMOVEXATTR", name.as_bytes()).await?;
+        let object = self.opened(&mut state, fd)?;
+        let removed = object.xattrs.remove(name);
+        removed.map(|_| iatt(object, &xdata)).ok_or_else(|| self.error(Errno::ENODATA, "fremovexattr"))
     }
 
     async fn opendir(&self, c: &Context, loc: &Loc, _: &Arc<Fd>, _: Dict) -> FopResult<Dict> {
@@ -836,17 +881,14 @@ impl Translator for MemoryBrick {
         Ok(StatfsReply { statfs, xdata: Dict::NULL })
     }
 
-    async fn setxattr(&self, c: &Context, loc: &Loc, dict: Dict, _: u32, xdata: Dict) -> FopResult<Dict> {
+    async fn setxattr(&self, c: &Context, loc: &Loc, dict: Dict, flags: u32, xdata: Dict) -> FopResult<Dict> {
         let mut state = self.enter(c, "SETXATTR", &loc.name).await?;
         let gfid = self.find_inode(&state, loc)?;
         if xdata.contains(keys::SYNC_XATTRS) {
             state.objects.get_mut(&gfid).unwrap().xattrs.retain(|name, _| !name.starts_with("user."));
         }
-        for (key, value) in dict.iter() {
-            let key = String::from_utf8(key.to_vec()).unwrap();
-            state.objects.get_mut(&gfid).unwrap().xattrs.insert(key, value.as_bytes().unwrap());
-        }
-        Ok(iatt(&state.objects[&gfid], &xdata))
+        let object = state.objects.get_mut(&gfid).unwrap();
+        set_xattrs(object, &dict, flags, &xdata).map_err(|errno| self.error(errno, "setxattr"))
     }
 
     async fn getxattr(&self, c: &Context, loc: &Loc, name: Option<&str>, _: Dict) -> FopResult<XattrReply> {
@@ -872,32 +914,77 @@ impl Translator for MemoryBrick {
     async fn xattrop(&self, c: &Context, loc: &Loc, _: XattropFlags, dict: Dict, xdata: Dict) -> FopResult<XattrReply> {
         let mut state = self.enter(c, "XATTROP", &loc.name).await?;
         let gfid = self.find_inode(&state, loc)?;
-        for (key, value) in dict.iter() {
-            let xattrs = &mut state.objects.get_mut(&gfid).unwrap().xattrs;
-            let number = |bytes: &[u8]| i32::from_be_bytes(bytes.try_into().unwrap());
-            let slot = xattrs.entry(String::from_utf8(key.to_vec()).unwrap()).or_insert(Bytes::from_static(&[0; 4]));
-            let sum = number(slot) + number(&value.as_bytes().unwrap());
-            *slot = Bytes::copy_from_slice(&sum.to_be_bytes());
-        }
-        let xdata = iatt(&state.objects[&gfid], &xdata);
+        let xdata = add_to_xattrs(state.objects.get_mut(&gfid).unwrap(), &dict, &xdata);
         Ok(XattrReply { dict: Dict::NULL, xdata })
+    }
+
+    async fn fxattrop(
+        &self,
+        c: &Context,
+        fd: &Arc<Fd>,
+        _: XattropFlags,
+        dict: Dict,
+        xdata: Dict,
+    ) -> FopResult<XattrReply> {
+        let mut state = self.enter(c, "FXATTROP", b"").await?;
+        let xdata = add_to_xattrs(self.opened(&mut state, fd)?, &dict, &xdata);
+        Ok(XattrReply { dict: Dict::NULL, xdata })
+    }
+
+    async fn seek(&self, c: &Context, fd: &Arc<Fd>, offset: u64, what: SeekWhat, _: Dict) -> FopResult<SeekReply> {
+        let mut state = self.enter(c, "SEEK", b"").await?;
+        let size = self.opened(&mut state, fd)?.stat.size;
+        match what {
+            _ if offset >= size => Err(self.error(Errno::ENXIO, "seek")),
+            SeekWhat::Data => Ok(SeekReply { offset, xdata: Dict::NULL }),
+            SeekWhat::Hole => Ok(SeekReply { offset: size, xdata: Dict::NULL }),
+        }
+    }
+
+    async fn rchecksum(&self, c: &Context, fd: &Arc<Fd>, _: u64, _: u32, _: Dict) -> FopResult<RchecksumReply> {
+        let mut state = self.enter(c, "RCHECKSUM", b"").await?;
+        self.opened(&mut state, fd).map(|_| RchecksumReply::default())
+    }
+
+    /// Answers for any file.
+    async fn readlink(&self, c: &Context, loc: &Loc, _: u32, _: Dict) -> FopResult<ReadlinkReply> {
+        let state = self.enter(c, "READLINK", b"").await?;
+        self.find_inode(&state, loc).map(|_| ReadlinkReply::default())
+    }
+
+    async fn copy_file_range(
+        &self,
+        c: &Context,
+        source: &Arc<Fd>,
+        from: u64,
+        destination: &Arc<Fd>,
+        to: u64,
+        len: u32,
+        _: u32,
+        _: Dict,
+    ) -> FopResult<CopyFileRangeReply> {
+        let mut state = self.enter(c, "COPY_FILE_RANGE", b"").await?;
+        let object = self.opened(&mut state, source)?;
+        let stat = object.stat;
+        let bytes: Vec<u8> = object.data.iter().skip(from as usize).take(len as usize).copied().collect();
+        let (to, end) = (to as usize, to as usize + bytes.len());
+        let reply = Self::change(self.opened(&mut state, destination)?, |object| {
+            object.data.resize(object.data.len().max(end), 0);
+            object.data[to..end].copy_from_slice(&bytes);
+        });
+        let (copied, xdata) = (bytes.len(), Dict::NULL);
+        Ok(CopyFileRangeReply { copied, source: stat, pre: reply.pre, post: reply.post, xdata })
     }
 
     async fn setattr(&self, c: &Context, loc: &Loc, stat: &Iatt, valid: u32, _: Dict) -> FopResult<PrePostReply> {
         let mut state = self.enter(c, "SETATTR", &loc.name).await?;
         let gfid = self.find_inode(&state, loc)?;
-        let object = state.objects.get_mut(&gfid).unwrap();
-        let pre = object.stat;
-        if valid & set_attr::MODE != 0 {
-            object.stat.mode = object.stat.file_type().to_mode() | stat.mode & 0o7777;
-        }
-        if valid & set_attr::UID != 0 {
-            object.stat.uid = stat.uid;
-        }
-        if valid & set_attr::GID != 0 {
-            object.stat.gid = stat.gid;
-        }
-        Ok(PrePostReply { pre, post: object.stat, xdata: Dict::NULL })
+        Ok(set_attributes(state.objects.get_mut(&gfid).unwrap(), stat, valid))
+    }
+
+    async fn fsetattr(&self, c: &Context, fd: &Arc<Fd>, stat: &Iatt, valid: u32, _: Dict) -> FopResult<PrePostReply> {
+        let mut state = self.enter(c, "FSETATTR", b"").await?;
+        Ok(set_attributes(self.opened(&mut state, fd)?, stat, valid))
     }
 
     async fn inodelk(
