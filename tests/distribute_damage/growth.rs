@@ -129,7 +129,6 @@ pub(crate) fn compare(sandbox: &Sandbox) -> Result<()> {
         }
         last = differing;
     }
-    theirs.unmount()?;
     if !report.is_empty() {
         bail!("rgfs (>) differs from the C client (<):{report}");
     }
@@ -138,8 +137,9 @@ pub(crate) fn compare(sandbox: &Sandbox) -> Result<()> {
     }
     all_is_found(&ours)?;
     ours.unmount()?;
-    for client in [Client::C, Client::Rgfs] {
-        let mount = first.mount(client, &format!("ours-{client}"))?;
+    theirs.unmount()?;
+    for (client, name) in [(Client::C, "c-after"), (Client::Rgfs, "rgfs-after")] {
+        let mount = first.mount(client, name)?;
         all_is_found(&mount)?;
         mount.unmount()?;
     }
