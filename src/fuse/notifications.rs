@@ -37,7 +37,7 @@ pub enum Notification {
     Entry(u64, Bytes),
     /// Drop pages and attributes.
     Inode(u64),
-    /// The table is over its limit: find names to forget.
+    /// The table is far over its limit: find names to forget.
     Prune,
 }
 
@@ -105,6 +105,7 @@ fn tell(
     limit: usize,
     pruning: &AtomicBool,
 ) {
+    let mut known = 0;
     loop {
         let result = match receiver.recv_timeout(IDLE_TICK) {
             Ok(Notification::Entry(directory, name)) => kernel.invalidate_entry(directory, OsStr::from_bytes(&name)),
@@ -118,9 +119,10 @@ fn tell(
                 Ok(())
             }
             Err(RecvTimeoutError::Timeout) => {
-                // What came in while the last pruning ran asked for none.
                 let Some(table) = table.upgrade() else { return };
-                if limit != 0 && table.len() > limit {
+                let before = std::mem::replace(&mut known, table.len());
+                // Nobody is just walking through a tree.
+                if limit != 0 && known > limit && known <= before {
                     prune(kernel, &table, limit);
                 }
                 Ok(())
@@ -162,14 +164,29 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_thread_tells_and_prunes() {
+    fn twenty_names() -> Arc<InodeTable> {
         let table = Arc::new(InodeTable::new(false));
         for number in 0..20u8 {
             let stat = Iatt { gfid: Gfid([number + 2; 16]), flags: Iatt::FLAGS_BRICK, ..Iatt::default() };
             let node = table.link(&Inode::fresh(), &stat, std::time::Instant::now());
             table.name(&node, 1, &Bytes::copy_from_slice(&[b'a' + number]));
         }
+        table
+    }
+
+    #[test]
+    fn what_is_over_the_limit_goes_when_nothing_comes() {
+        let (table, (sender, told)) = (twenty_names(), mpsc::channel());
+        let notifications = Notifications::default();
+        notifications.start(Recorder(sender), &table, 15).unwrap();
+        for _ in 0..7 {
+            assert!(matches!(told.recv_timeout(Duration::from_secs(20)).unwrap(), Notification::Entry(1, _)));
+        }
+    }
+
+    #[test]
+    fn the_thread_tells_and_prunes() {
+        let table = twenty_names();
         let (sender, told) = mpsc::channel();
         let notifications = Notifications::default();
         notifications.start(Recorder(sender), &table, 10).unwrap();

@@ -21,7 +21,8 @@ pub struct Options {
     pub keep_cache: bool,
     /// `attr-times-granularity`: what the kernel rounds times to; zero: not at all.
     pub time_granularity: Duration,
-    /// `lru-limit`: inodes that the kernel may hold before it is asked to forget some. 0: no limit.
+    /// `lru-limit`: inodes that the kernel may hold before it is asked to forget some: when nothing is found any more, and at once
+    /// when there are twice as many. 0: no limit.
     pub lru_limit: usize,
     /// `direct-io-mode`: no page cache, every read and write goes to the bricks.
     pub direct_io: bool,

@@ -281,7 +281,8 @@ impl FileSystem {
 
     /// Tells the kernel of `node`, which was just linked under the attributes `stat`, `seen` then.
     fn entry(&self, node: &Node, stat: &Iatt, seen: Instant) -> Entry {
-        if self.options.lru_limit != 0 && self.table.len() > self.options.lru_limit {
+        // A program that walks through a large tree once is not slowed down for what can be done when it has ended.
+        if self.options.lru_limit != 0 && self.table.len() / 2 > self.options.lru_limit {
             self.notifications.prune();
         }
         let age = seen.elapsed();
