@@ -77,6 +77,13 @@ pub trait Translator: Send + Sync + 'static {
         self.children().iter().find_map(|child| child.take_failure(fd))
     }
 
+    /// Forgets that `fd` is open: what it leads to is there no more, though a file of that gfid is. The next OPEN counts.
+    fn abandon(&self, fd: &Fd) {
+        for child in self.children() {
+            child.abandon(fd);
+        }
+    }
+
     /// Finishes what was put off, when no fop is at work: the mount ends, or another graph takes over.
     async fn drain(&self) {
         for child in self.children() {

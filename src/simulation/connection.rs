@@ -294,6 +294,13 @@ impl Connection {
         fd.contexts.set(self.key, file);
     }
 
+    /// Closes an open file.
+    pub(super) fn close(&self, fd: &Fd) {
+        let file = fd.contexts.get::<RemoteFile>(self.key);
+        fd.contexts.remove(self.key);
+        drop(file);
+    }
+
     /// How `fop` names an open file to the brick (`client_get_remote_fd`).
     pub(super) fn target(&self, fd: &Fd, fop: &'static str) -> FopResult<Target> {
         let Some(session) = self.session() else { return Err(self.down(fop)) };

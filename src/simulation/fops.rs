@@ -36,6 +36,10 @@ impl Translator for Connection {
         &self.events
     }
 
+    fn abandon(&self, fd: &Fd) {
+        self.close(fd);
+    }
+
     async fn lookup(&self, c: &Context, loc: &Loc, xdata: Dict) -> FopResult<LookupReply> {
         let gfid = loc.gfid();
         let at = loc.parent.as_ref().map(|parent| (parent.gfid(), loc.name.clone()));

@@ -66,7 +66,7 @@ pub(super) struct Core {
     pub(super) limits: Limits,
     pub(super) cookies: CookieCoder,
     pub(super) events: EventSource,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     /// Commit hash of the volume; 0 until a root lookup tells one.
     pub(super) commit_hash: AtomicU32,
     /// When that was read.

@@ -5,11 +5,12 @@
 //! As long as nothing moves, a fop is one call and one look at its answer.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rgfs_protocol::{Dict, Errno, Value};
 
+use super::append::Appended;
 use super::core::{Core, as_root};
 use super::migration::{self, Family, Seen, Step};
 use super::{keys, linkto};
@@ -37,29 +38,25 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Where else than on its first subvolume a file is open.
-#[derive(Default)]
-pub(super) struct FdState(Mutex<Elsewhere>);
-
-#[derive(Default)]
-struct Elsewhere {
-    /// Indices of subvolumes.
-    opened: Vec<usize>,
-    /// For a file that is open for appending: the same file, on the subvolume of that index, open for writing at the
-    /// offsets that the source used.
-    by_offset: Option<(usize, Arc<Fd>)>,
+/// What was done at the source, when it is repeated at the destination.
+#[derive(Clone, Copy)]
+pub(super) struct Done<'r, R> {
+    /// Index of the source.
+    pub(super) at: usize,
+    /// The source's answer.
+    pub(super) reply: &'r R,
 }
 
 impl Core {
     /// Does a fop on a file: at its subvolume, and wherever else a migration makes it necessary. `call` is the fop; it
-    /// gets the subvolume, the xdata, and when it repeats what was done at the source: the source's answer.
+    /// gets the subvolume, the xdata, and when it repeats what was done at the source: that.
     pub(super) async fn on_file<'a, R, F>(
         self: &'a Arc<Self>,
         context: &'a Context,
         target: Target<'a>,
         family: Family,
         xdata: Dict,
-        call: impl Fn(&'a Arc<dyn Translator>, Dict, Option<&R>) -> F + Send + Sync,
+        call: impl Fn(&'a Arc<dyn Translator>, Dict, Option<Done<'_, R>>) -> F + Send + Sync,
     ) -> FopResult<R>
     where
         R: Seen + Send + Sync,
@@ -82,7 +79,7 @@ impl Core {
         target: Target<'a>,
         family: Family,
         xdata: Dict,
-        call: &(impl Fn(&'a Arc<dyn Translator>, Dict, Option<&R>) -> F + Send + Sync),
+        call: &(impl Fn(&'a Arc<dyn Translator>, Dict, Option<Done<'_, R>>) -> F + Send + Sync),
         mut at: usize,
         mut result: FopResult<R>,
     ) -> FopResult<R>
@@ -92,6 +89,7 @@ impl Core {
     {
         let mut opened = false;
         let mut missing = false;
+        let mut reopened = false;
         for _ in 0..ATTEMPTS {
             let step = match std::mem::take(&mut missing) || self.is_bereft(at, &result) {
                 true => Step::Follow,
@@ -106,19 +104,49 @@ impl Core {
                 }
                 Step::Repeat => {
                     let done = result?;
-                    let Some(to) = self.destination(context, target, at).await? else { return Ok(done) };
-                    if let Target::Fd(fd) = target {
-                        self.open_there(context, fd, to.index).await?;
+                    let to = match self.destination(context, target, at).await {
+                        Ok(Some(index)) => index,
+                        Ok(None) => return Ok(done),
+                        // The move has ended meanwhile, and may have left out what was done.
+                        Err(error) if migration::is_missing(error.errno) => {
+                            match self.new_home(context, target, at, false).await {
+                                Ok(Some(index)) => index,
+                                // The file was removed.
+                                _ => return Ok(hidden(done)),
+                            }
+                        }
+                        Err(error) => return Err(error),
+                    };
+                    let opened = match target {
+                        Target::Fd(fd) => self.open_there(context, fd, to).await,
+                        Target::Loc(_) => Ok(()),
+                    };
+                    let repeated = match opened {
+                        Ok(()) => call(self.child(to), xdata.clone(), Some(Done { at, reply: &done })).await,
+                        Err(error) => Err(error),
+                    };
+                    if let Target::Fd(fd) = target
+                        && is_stranded(&repeated)
+                        && done.links() != Some(0)
+                    {
+                        self.remember_file(target.inode(), at);
+                        self.forget_opened(fd, to);
+                        result = Ok(done);
+                        continue;
                     }
-                    match call(self.child(to.index), xdata.clone(), Some(&done)).await {
-                        // What was remembered is of an earlier migration.
-                        Err(error) if migration::is_missing(error.errno) && to.remembered => {
+                    match repeated {
+                        // It is that of an earlier migration, or was given up, or the file moves on.
+                        Err(error) if migration::is_missing(error.errno) => {
                             self.remember_file(target.inode(), at);
                             result = Ok(done);
                         }
-                        Err(error) if !migration::is_missing(error.errno) => return Err(error),
-                        // Without a destination nothing is moved.
-                        _ => return Ok(hidden(done)),
+                        // Another fop has it opened there anew.
+                        Err(error) if matches!(error.errno, Errno::EBADF | Errno::EBADFD) && !reopened => {
+                            reopened = true;
+                            result = Ok(done);
+                        }
+                        Err(error) => return Err(error),
+                        Ok(_) => return Ok(hidden(done)),
                     }
                 }
                 Step::Open => {
@@ -126,8 +154,7 @@ impl Core {
                     if std::mem::replace(&mut opened, true) {
                         return result;
                     }
-                    self.forget_opened(fd, at);
-                    match self.open_there(context, fd, at).await {
+                    match self.open_at(context, fd, at).await {
                         Ok(()) => result = call(self.child(at), xdata.clone(), None).await,
                         Err(error) if migration::is_missing(error.errno) => missing = true,
                         Err(_) => return result,
@@ -140,14 +167,30 @@ impl Core {
                 Step::Follow => {
                     let new = match self.new_home(context, target, at, result.is_ok()).await {
                         Ok(Some(new)) => new,
-                        Ok(None) => return result,
+                        Ok(None) => match target {
+                            // It went and came back.
+                            Target::Fd(fd) if is_stranded(&result) && !std::mem::replace(&mut opened, true) => {
+                                self.forget_opened(fd, at);
+                                at
+                            }
+                            _ => return result,
+                        },
                         Err(error) => return result.and(Err(error)),
                     };
-                    if let Target::Fd(fd) = target {
-                        self.open_there(context, fd, new).await?;
-                    }
+                    let opened = match target {
+                        Target::Fd(fd) => self.open_there(context, fd, new).await,
+                        Target::Loc(_) => Ok(()),
+                    };
                     at = new;
-                    result = call(self.child(at), xdata.clone(), None).await;
+                    result = match opened {
+                        Ok(()) => call(self.child(at), xdata.clone(), None).await,
+                        // It has moved on.
+                        Err(error) if migration::is_missing(error.errno) => {
+                            missing = true;
+                            Err(error)
+                        }
+                        Err(error) => return Err(error),
+                    };
                 }
             }
         }
@@ -161,7 +204,7 @@ impl Core {
         matches!(result, Err(error) if error.errno == Errno::ENOTCONN) && self.is_leaving(at)
     }
 
-    /// WRITE. What was appended at the source is written at the destination where the source has put it.
+    /// WRITE. What was appended at the source is brought to the destination by [`Core::append_there`].
     pub(super) async fn write(
         self: &Arc<Self>,
         context: &Context,
@@ -171,19 +214,30 @@ impl Core {
         flags: u32,
         xdata: Dict,
     ) -> FopResult<WriteReply> {
-        self.on_file(context, Target::Fd(fd), Family::Change, xdata, |child, xdata, done: Option<&WriteReply>| {
-            let (data, place) = (data.clone(), done.map(|done| done.post.size.saturating_sub(done.written as u64)));
-            async move {
-                let Some(place) = place else { return child.writev(context, fd, data, offset, flags, xdata).await };
-                // Rebalance must not write older data over it.
-                let xdata = xdata.with(keys::PROTECT_WRITES, Value::Uint(1));
-                if fd.flags & libc::O_APPEND == 0 {
-                    return child.writev(context, fd, data, offset, flags, xdata).await;
+        self.on_file(
+            context,
+            Target::Fd(fd),
+            Family::Change,
+            xdata,
+            |child, xdata, done: Option<Done<'_, WriteReply>>| {
+                let data = data.clone();
+                let done = done.map(|done| (done.at, done.reply.clone()));
+                async move {
+                    let Some((source, done)) = done else {
+                        return child.writev(context, fd, data, offset, flags, xdata).await;
+                    };
+                    if fd.flags & libc::O_APPEND == 0 {
+                        // Rebalance must not write older data over it.
+                        let xdata = xdata.with(keys::PROTECT_WRITES, Value::Uint(1));
+                        return child.writev(context, fd, data, offset, flags, xdata).await;
+                    }
+                    let aim = self.index_of(child.name().as_bytes()).unwrap_or_default();
+                    let appended = Appended::new(&done, &data);
+                    self.append_there(context, fd, (source, aim), appended, xdata).await?;
+                    Ok(done)
                 }
-                let twin = self.by_offset(context, fd, child).await?;
-                child.writev(context, &twin, data, place, flags & !libc::O_APPEND.cast_unsigned(), xdata).await
-            }
-        })
+            },
+        )
         .await
     }
 
@@ -234,23 +288,25 @@ impl Core {
         known || matches!(self.linkto_of(context, target, at).await, Ok(Some(_)))
     }
 
-    /// Where a file with marks is being moved to; `None` when the marks are a user's, or there is no destination (any
-    /// more).
+    /// Where a file with marks is being moved to, as an index; `None` when the marks are a user's, or there is no destination (any more).
+    /// What is remembered may be of an earlier move.
+    ///
+    /// # Errors
+    /// ENOENT or ESTALE when the source has the file no more.
     pub(super) async fn destination(
         &self,
         context: &Context,
         target: Target<'_>,
         at: usize,
-    ) -> FopResult<Option<Destination>> {
+    ) -> FopResult<Option<usize>> {
         let inode = target.inode();
         let known = self.file(inode).filter(|file| file.cached == at).and_then(|file| file.moving_to);
         if let Some(index) = known {
-            return Ok(Some(Destination { index, remembered: true }));
+            return Ok(Some(index));
         }
         let name = match self.linkto_of(context, target, at).await {
             Ok(Some(name)) => name,
             Ok(None) => return Ok(None),
-            Err(error) if migration::is_missing(error.errno) => return Ok(None),
             Err(error) => return Err(error),
         };
         let Some(index) = self.index_of(&name) else {
@@ -266,7 +322,7 @@ impl Core {
         match self.child(index).lookup(&as_root(context), &Loc::inode(inode.clone()), Dict::NULL).await {
             Ok(there) if there.stat.gfid == inode.gfid() => {
                 self.remember_moving(inode, at, index);
-                Ok(Some(Destination { index, remembered: false }))
+                Ok(Some(index))
             }
             Ok(_) => Err(self.error(Errno::EIO, "find where a file moves to").with_detail("another file is there")),
             Err(error) if migration::is_missing(error.errno) => Ok(None),
@@ -319,71 +375,12 @@ impl Core {
             },
         }
     }
-
-    /// Opens a file where it is being moved to, or is now. As root: whoever opened it first was checked then, and the
-    /// destination has no owner yet.
-    async fn open_there(&self, context: &Context, fd: &Arc<Fd>, index: usize) -> FopResult<()> {
-        if self.is_open_there(fd, index) {
-            return Ok(());
-        }
-        let loc = Loc::inode(fd.inode.clone());
-        self.child(index).open(&as_root(context), &loc, reopen_flags(fd), fd, Dict::NULL).await?;
-        self.elsewhere(fd, |elsewhere| elsewhere.opened.push(index));
-        Ok(())
-    }
-
-    /// The fd through which what was appended at the source is written at the destination.
-    pub(super) async fn by_offset(
-        &self,
-        context: &Context,
-        fd: &Arc<Fd>,
-        child: &Arc<dyn Translator>,
-    ) -> FopResult<Arc<Fd>> {
-        let index = self.index_of(child.name().as_bytes()).unwrap_or_default();
-        let known = self.elsewhere(fd, |elsewhere| elsewhere.by_offset.clone());
-        if let Some((_, twin)) = known.filter(|(at, _)| *at == index) {
-            return Ok(twin);
-        }
-        let flags = reopen_flags(fd) & !libc::O_APPEND;
-        let twin = Fd::new(fd.inode.clone(), flags, fd.pid);
-        child.open(&as_root(context), &Loc::inode(fd.inode.clone()), flags, &twin, Dict::NULL).await?;
-        self.elsewhere(fd, |elsewhere| elsewhere.by_offset = Some((index, twin.clone())));
-        Ok(twin)
-    }
-
-    /// Subvolumes besides `at` where a migration made us open the file. Allocates nothing for a file that never moved.
-    pub(super) fn opened_besides(&self, fd: &Fd, at: usize) -> Vec<usize> {
-        let Some(state) = fd.contexts.get::<FdState>(self.key) else { return Vec::new() };
-        let elsewhere = state.0.lock().unwrap_or_else(PoisonError::into_inner);
-        elsewhere.opened.iter().copied().filter(|index| *index != at).collect()
-    }
-
-    fn is_open_there(&self, fd: &Fd, index: usize) -> bool {
-        let Some(state) = fd.contexts.get::<FdState>(self.key) else { return false };
-        state.0.lock().unwrap_or_else(PoisonError::into_inner).opened.contains(&index)
-    }
-
-    fn forget_opened(&self, fd: &Fd, index: usize) {
-        self.elsewhere(fd, |elsewhere| elsewhere.opened.retain(|opened| *opened != index));
-    }
-
-    fn elsewhere<T>(&self, fd: &Fd, change: impl FnOnce(&mut Elsewhere) -> T) -> T {
-        let state = fd.contexts.get_or_insert_with(self.key, FdState::default);
-        change(&mut state.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
 }
 
-/// Where a file is being moved to.
-pub(super) struct Destination {
-    /// Index of the subvolume.
-    pub(super) index: usize,
-    /// Nobody asked whether it is still true.
-    remembered: bool,
-}
-
-/// Flags without those that make or empty a file: its data is on the way.
-fn reopen_flags(fd: &Fd) -> i32 {
-    fd.flags & !(libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC)
+/// Whether a fop was done on a file that has no name any more. If the file has one, that was what an earlier migration has left of it
+/// on that brick, kept alive by a descriptor.
+fn is_stranded<R: Seen>(result: &FopResult<R>) -> bool {
+    result.as_ref().is_ok_and(|reply| reply.links() == Some(0))
 }
 
 fn hidden<R: Seen>(mut reply: R) -> R {

@@ -70,10 +70,13 @@ impl Core {
                 },
                 Step::Repeat => {
                     let done = result?;
-                    let to = self.destination(context, Target::Loc(&by_gfid), cached).await?;
+                    let to = match self.destination(context, Target::Loc(&by_gfid), cached).await {
+                        Err(error) if migration::is_missing(error.errno) => None,
+                        to => to?,
+                    };
                     // A linkto of that name is a name of the destination's file already.
-                    if let Some(to) = to.filter(|to| to.index != hashed) {
-                        match self.child(to.index).link(context, old, new, xdata.clone()).await {
+                    if let Some(to) = to.filter(|to| *to != hashed) {
+                        match self.child(to).link(context, old, new, xdata.clone()).await {
                             Err(error) if error.errno != Errno::EEXIST && !migration::is_missing(error.errno) => {
                                 return Err(error);
                             }

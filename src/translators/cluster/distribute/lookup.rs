@@ -2,7 +2,7 @@
 //!
 //! - a fresh name: on its hashed subvolume; a linkto there is followed; a directory is then asked for everywhere;
 //! - a known file: where it was last; a known directory: everywhere;
-//! - a gfid alone: everywhere;
+//! - a gfid alone: everywhere (`discover`);
 //! - a name that is not where it belongs: everywhere, if the layout does not promise that this is in vain.
 
 use std::sync::Arc;
@@ -332,7 +332,7 @@ impl Core {
     }
 
     /// Takes over a directory's layout; heals what can be healed while all subvolumes are there.
-    async fn found_directory(
+    pub(super) async fn found_directory(
         self: &Arc<Self>,
         context: &Context,
         loc: &Loc,
@@ -384,48 +384,6 @@ impl Core {
         }
         self.remember_directory(&loc.inode, state);
         Ok(reply)
-    }
-
-    /// Finds an inode by its gfid, on all subvolumes (`dht_do_discover`). Never makes linktos.
-    pub(super) async fn discover(
-        self: &Arc<Self>,
-        context: &Context,
-        loc: &Loc,
-        xdata: Dict,
-    ) -> FopResult<LookupReply> {
-        let mut xdata = standard_request(xdata, loc.gfid().is_root());
-        xdata.remove(keys::GFID_REQ);
-        let mut replies = join_all(self.children.iter().map(|child| child.lookup(context, loc, xdata.clone()))).await;
-        let data = |reply: &FopResult<LookupReply>| {
-            reply.as_ref().is_ok_and(|reply| !reply.stat.is_dir() && !linkto::is_linkto(&reply.stat, &reply.xdata))
-        };
-        let directory = replies.iter().any(|reply| reply.as_ref().is_ok_and(|reply| reply.stat.is_dir()));
-        // Of two copies the one that is still being moved away counts: the move may fail.
-        let source = |reply: &FopResult<LookupReply>| {
-            reply
-                .as_ref()
-                .is_ok_and(|reply| linkto::has_migration_marks(&reply.stat) && reply.xdata.contains(keys::LINKTO))
-        };
-        match replies.iter().position(source).or_else(|| replies.iter().position(data)) {
-            Some(_) if directory => {
-                Err(self.error(Errno::EIO, "find by gfid").with_detail("a file on one child, a directory on another"))
-            }
-            Some(cached) => Ok(self.found(loc, cached, replies.swap_remove(cached)?)),
-            None => {
-                // What is left besides directories are linktos, and those count for nothing here.
-                let missing = |reply: FopResult<LookupReply>| {
-                    reply.and_then(|reply| match reply.stat.is_dir() {
-                        true => Ok(reply),
-                        false => Err(self.error(Errno::ENOENT, "find by gfid")),
-                    })
-                };
-                match directory_view::aggregate(replies.into_iter().map(missing).collect(), Some(loc.gfid())) {
-                    Ok(view) => self.found_directory(context, loc, view).await,
-                    Err(NoDirectory::Failed(error)) => Err(error),
-                    Err(NoDirectory::Mixed(_)) => Err(self.error(Errno::EIO, "find by gfid")),
-                }
-            }
-        }
     }
 }
 

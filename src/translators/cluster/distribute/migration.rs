@@ -54,6 +54,10 @@ pub enum Step {
 pub trait Seen {
     /// Mode with the type's bits, as far as the answer tells it.
     fn mode(&self) -> Option<u32>;
+    /// How many names the file has, as far as the answer tells it.
+    fn links(&self) -> Option<u32> {
+        None
+    }
     /// Takes the marks of a migration out.
     fn hide(&mut self) {}
 }
@@ -129,6 +133,9 @@ impl Seen for StatReply {
     fn mode(&self) -> Option<u32> {
         Some(self.stat.mode)
     }
+    fn links(&self) -> Option<u32> {
+        Some(self.stat.nlink)
+    }
     fn hide(&mut self) {
         linkto::strip_migration_marks(&mut self.stat);
     }
@@ -137,6 +144,9 @@ impl Seen for StatReply {
 impl Seen for ReadReply {
     fn mode(&self) -> Option<u32> {
         Some(self.stat.mode)
+    }
+    fn links(&self) -> Option<u32> {
+        Some(self.stat.nlink)
     }
     fn hide(&mut self) {
         linkto::strip_migration_marks(&mut self.stat);
@@ -147,6 +157,9 @@ impl Seen for PrePostReply {
     fn mode(&self) -> Option<u32> {
         Some(self.post.mode)
     }
+    fn links(&self) -> Option<u32> {
+        Some(self.post.nlink)
+    }
     fn hide(&mut self) {
         linkto::strip_migration_marks(&mut self.pre);
         linkto::strip_migration_marks(&mut self.post);
@@ -156,6 +169,9 @@ impl Seen for PrePostReply {
 impl Seen for WriteReply {
     fn mode(&self) -> Option<u32> {
         Some(self.post.mode)
+    }
+    fn links(&self) -> Option<u32> {
+        Some(self.post.nlink)
     }
     fn hide(&mut self) {
         linkto::strip_migration_marks(&mut self.pre);
@@ -169,6 +185,12 @@ impl Seen for Dict {
         match (self.get(keys::IATT_IN_XATTR), self.int(keys::MODE_IN_XATTR)) {
             (Some(Value::Iatt(stat)), _) => Some(stat.mode),
             (_, Some(mode)) => u32::try_from(mode).ok(),
+            _ => None,
+        }
+    }
+    fn links(&self) -> Option<u32> {
+        match self.get(keys::IATT_IN_XATTR) {
+            Some(Value::Iatt(stat)) => Some(stat.nlink),
             _ => None,
         }
     }

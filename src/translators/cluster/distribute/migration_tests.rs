@@ -322,6 +322,107 @@ fn a_second_write_asks_nothing_again() {
     assert!(file.cluster.bricks[1].xattr(&file.path, keys::PROTECT_WRITES).is_some());
 }
 
+/// Writes "ab" at 3, or appends it.
+fn write_ab(file: &Moving) {
+    file.ask(|context, top, file| async move {
+        let data = smallvec![Bytes::from_static(b"ab")];
+        let reply = top.writev(&context, &file.fd, data, 3, 0, Dict::NULL).await.unwrap();
+        assert_eq!(reply.written, 2);
+        seen(&reply.post);
+    });
+}
+
+#[test]
+fn appends_reach_the_destination_whatever_others_did_there() {
+    for (there, expected) in [
+        ("0123456789", "0123456789ab"),
+        ("0123456789XY", "0123456789XYab"),
+        ("0123456789X", "0123456789Xab"),
+        ("0123456789ab", "0123456789ab"),
+        ("0123456789abXY", "0123456789abXY"),
+        // Whoever was to come before it does not.
+        ("01234567", "01234567ab"),
+    ] {
+        let file = Moving::new(libc::O_WRONLY | libc::O_APPEND);
+        file.advance(None, When::Moving);
+        file.cluster.bricks[1].put_data(&file.path, there.as_bytes());
+        write_ab(&file);
+        assert_eq!(file.data(), expected, "{there}");
+        assert_eq!(file.cluster.bricks[0].data(&file.path), b"0123456789ab", "{there}");
+        assert_eq!(file.cluster.bricks[1].held_locks(), 0);
+    }
+}
+
+/// The move ends when the fop has been done at the source, and somebody writes at the destination before it is repeated there.
+#[test]
+fn a_move_that_ends_between_two_steps_of_a_fop() {
+    let end = |file: &Moving, fop: &'static str, appended: &'static [u8]| {
+        let (source, aim, path) = (file.cluster.bricks[0].clone(), file.cluster.bricks[1].clone(), file.path.clone());
+        file.cluster.bricks[0].before(fop, move || {
+            source.flip(&aim, &path);
+            source.finish_move(&aim, &path);
+            aim.put_data(&path, &[&b"0123456789"[..], appended].concat());
+        });
+    };
+    for (appended, expected) in [(&b""[..], "0123456789ab"), (b"XY", "0123456789XYab"), (b"X", "0123456789Xab")] {
+        let file = Moving::new(libc::O_WRONLY | libc::O_APPEND);
+        file.advance(None, When::Moving);
+        end(&file, "FGETXATTR", appended);
+        write_ab(&file);
+        assert_eq!(file.data(), expected);
+    }
+    let file = Moving::new(libc::O_RDWR);
+    file.advance(None, When::Moving);
+    end(&file, "FGETXATTR", b"XY");
+    write_ab(&file);
+    assert_eq!(file.data(), "012ab56789XY");
+
+    // By name: the source has nothing that could be asked.
+    let file = Moving::new(libc::O_RDWR);
+    file.advance(None, When::Moving);
+    end(&file, "GETXATTR", b"");
+    file.ask(|context, top, file| async move {
+        top.truncate(&context, &file.loc, 5, Dict::NULL).await.unwrap();
+    });
+    assert_eq!(file.data(), "01234");
+}
+
+#[test]
+fn a_file_that_came_back_is_not_the_one_that_went() {
+    for flags in [libc::O_RDWR, libc::O_WRONLY | libc::O_APPEND] {
+        let file = Moving::new(flags);
+        write_ab(&file);
+        file.advance(None, When::Gone);
+        let [source, aim] = &file.cluster.bricks[..] else { panic!("two bricks") };
+        aim.begin_move(source, &file.path);
+        aim.copy_to(source, &file.path);
+        aim.flip(source, &file.path);
+        aim.finish_move(source, &file.path);
+        source.put_data(&file.path, b"0123456789");
+        for _ in 0..2 {
+            write_ab(&file);
+        }
+        let expected: &[u8] = if flags == libc::O_RDWR { b"012ab56789" } else { b"0123456789abab" };
+        assert_eq!(source.data(&file.path), expected);
+    }
+}
+
+#[test]
+fn the_destination_of_a_second_move_is_not_that_of_the_first() {
+    for flags in [libc::O_RDWR, libc::O_WRONLY | libc::O_APPEND] {
+        let file = Moving::new(flags);
+        let [source, aim] = &file.cluster.bricks[..] else { panic!("two bricks") };
+        file.advance(None, When::Moving);
+        write_ab(&file);
+        source.give_up_move(aim, &file.path);
+        file.advance(None, When::Moving);
+        write_ab(&file);
+        file.advance(Some(When::Moving), When::Gone);
+        let expected = if flags == libc::O_RDWR { "012ab56789" } else { "0123456789abab" };
+        assert_eq!(file.data(), expected);
+    }
+}
+
 #[test]
 fn bits_of_a_user_are_no_marks() {
     for mode in [0o103_644, 0o101_000] {

@@ -8,16 +8,19 @@
 //! - `preference`: where new files of `cluster/nufa` and `cluster/switch` go; in all else these are distribute;
 //! - fops: `lookup`, `create`, `mkdir`, `remove`, `rename_file`, `rename_directory`, `link`, `readdir`,
 //!   `directory_fops`, `virtual_xattrs`; what they share is in `core`, `freshness`, `locks`,
-//!   `link_file` and `heal`;
-//! - this file: the face of the translator. Fops on files go straight to the child that has the file (`follow`).
+//!   `link_file`, `discover` and `heal`;
+//! - this file: the face of the translator. Fops on files go straight to the child that has the file, and after it when it moves
+//!   (`follow`, `opened`, `append`).
 //!
 //! A distribute with one child has nothing to decide and passes nearly everything through (`dht_pt_fops`).
 
+mod append;
 pub mod cookie;
 mod core;
 mod create;
 mod directory_fops;
 pub mod directory_view;
+mod discover;
 pub mod everywhere;
 mod fix_layout;
 mod follow;
@@ -41,6 +44,7 @@ pub mod migration;
 mod mkdir;
 pub mod name;
 pub mod new_layout;
+mod opened;
 pub mod options;
 mod path_pattern;
 #[cfg(test)]
@@ -73,7 +77,7 @@ use rgfs_protocol::{Dict, Errno, Iatt, Value};
 use self::core::Core;
 use self::create::Making;
 use self::directory_fops::{Directory, XattrChange};
-use self::follow::Target;
+use self::follow::{Done, Target};
 use self::migration::Family;
 use self::preference::Preference;
 use self::readdir::first_success;
@@ -409,7 +413,7 @@ impl Translator for Distribute {
             return self.core.change_directory_xattrs(context, Directory::Loc(loc), change, with_iatt(xdata)).await;
         }
         self.core
-            .on_file(context, Target::Loc(loc), Family::Change, xdata, |child, xdata, done: Option<&Dict>| {
+            .on_file(context, Target::Loc(loc), Family::Change, xdata, |child, xdata, done: Option<Done<'_, Dict>>| {
                 let flags = migration::flags_to_repeat(flags, done.is_some());
                 child.setxattr(context, loc, dict.clone(), flags, with_iatt(xdata))
             })
@@ -430,8 +434,8 @@ impl Translator for Distribute {
             return self.core.change_directory_xattrs(context, Directory::Loc(loc), change, with_iatt(xdata)).await;
         }
         self.core
-            .on_file(context, Target::Loc(loc), Family::Change, xdata, |child, xdata, done: Option<&Dict>| {
-                let done = done.cloned();
+            .on_file(context, Target::Loc(loc), Family::Change, xdata, |child, xdata, done: Option<Done<'_, Dict>>| {
+                let done = done.map(|done| done.reply.clone());
                 async move { migration::removed(child.removexattr(context, loc, name, with_iatt(xdata)).await, done) }
             })
             .await
@@ -449,7 +453,7 @@ impl Translator for Distribute {
             return self.core.change_directory_xattrs(context, Directory::Fd(fd), change, with_iatt(xdata)).await;
         }
         self.core
-            .on_file(context, Target::Fd(fd), Family::Change, xdata, |child, xdata, done: Option<&Dict>| {
+            .on_file(context, Target::Fd(fd), Family::Change, xdata, |child, xdata, done: Option<Done<'_, Dict>>| {
                 let flags = migration::flags_to_repeat(flags, done.is_some());
                 child.fsetxattr(context, fd, dict.clone(), flags, with_iatt(xdata))
             })
@@ -476,8 +480,8 @@ impl Translator for Distribute {
             return self.core.change_directory_xattrs(context, Directory::Fd(fd), change, with_iatt(xdata)).await;
         }
         self.core
-            .on_file(context, Target::Fd(fd), Family::Change, xdata, |child, xdata, done: Option<&Dict>| {
-                let done = done.cloned();
+            .on_file(context, Target::Fd(fd), Family::Change, xdata, |child, xdata, done: Option<Done<'_, Dict>>| {
+                let done = done.map(|done| done.reply.clone());
                 async move { migration::removed(child.fremovexattr(context, fd, name, with_iatt(xdata)).await, done) }
             })
             .await

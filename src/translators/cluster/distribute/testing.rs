@@ -27,6 +27,8 @@ struct Object {
     xattrs: BTreeMap<String, Bytes>,
     names: BTreeMap<Bytes, Gfid>,
     data: Vec<u8>,
+    /// Tells it from an earlier one with that gfid; 0 until somebody opens it.
+    instance: usize,
 }
 
 #[derive(Debug, PartialEq)]
@@ -49,20 +51,18 @@ struct State {
     refused: Option<&'static str>,
     /// What fix-layout writes before it gives its lock of a directory back.
     to_be_written: Option<(Gfid, Bytes)>,
-    /// Inodes by their fds: an unlinked one lives on as long as it is open.
-    open: Vec<(usize, Gfid)>,
+    /// Inodes and instances by their fds: an unlinked one lives on as long as it is open.
+    open: Vec<(Arc<Fd>, Gfid, usize)>,
     /// Unlinked, but open.
-    orphans: HashMap<Gfid, Object>,
+    orphans: HashMap<(Gfid, usize), Object>,
     /// Names that were looked up: LINK refuses those at once (`server-resolve.c:resolve_entry_simple`).
     seen: HashSet<(Gfid, Bytes)>,
     /// Inodes whose posix locks went to another brick.
     locks_moved: Vec<Gfid>,
 }
 
-/// Identity of an fd.
-fn number(fd: &Arc<Fd>) -> usize {
-    Arc::as_ptr(fd) as usize
-}
+/// Something that others do.
+type Happening = Box<dyn FnOnce() + Send>;
 
 /// Stands for "no gfid yet".
 const UNNAMED: Gfid = Gfid([0xff; 16]);
@@ -72,12 +72,15 @@ pub(crate) struct MemoryBrick {
     name: Arc<str>,
     events: EventSource,
     state: Mutex<State>,
+    before: Mutex<Option<(&'static str, Happening)>>,
 }
 
 impl MemoryBrick {
     /// An empty brick that is up.
     pub(crate) fn new(name: &str) -> Arc<Self> {
-        let brick = MemoryBrick { name: name.into(), events: EventSource::default(), state: Mutex::default() };
+        let name = name.into();
+        let brick =
+            MemoryBrick { name, events: EventSource::default(), state: Mutex::default(), before: Mutex::default() };
         let root = Object { stat: brick.new_stat(Gfid::ROOT, 0o040_755, 0, 0), ..Object::default() };
         brick.state().objects.insert(Gfid::ROOT, root);
         brick.events.announce(&Event::Status(Status::Up));
@@ -109,6 +112,11 @@ impl MemoryBrick {
     /// Fails these fops with EIO from now on.
     pub(crate) fn refuse(&self, fop: &'static str) {
         self.state().refused = Some(fop);
+    }
+
+    /// Something happens just before the next fop of that kind.
+    pub(crate) fn before(&self, fop: &'static str, what: impl FnOnce() + Send + 'static) {
+        *self.before.lock().unwrap() = Some((fop, Box::new(what)));
     }
 
     /// Fix-layout is at work on a directory: whoever locks the layout gets the lock when this is written.
@@ -221,6 +229,10 @@ impl MemoryBrick {
         let depth = context.rounds.sent();
         on_the_wire().await;
         context.rounds.answered(depth);
+        let before = self.before.lock().unwrap().take_if(|(of, _)| *of == fop);
+        if let Some((_, before)) = before {
+            before();
+        }
         let mut state = self.state();
         let call = format!("{fop} {}", String::from_utf8_lossy(what));
         state.trace.push(call.trim_end().to_owned());
@@ -255,17 +267,32 @@ impl MemoryBrick {
             .ok_or_else(|| self.error(Errno::ESTALE, "find"))
     }
 
+    /// An fd that is open stays what it is, as with `protocol/client`.
+    fn note_open(state: &mut State, fd: &Arc<Fd>, gfid: Gfid) {
+        if state.open.iter().any(|(of, inode, _)| Arc::ptr_eq(of, fd) && *inode == gfid) {
+            return;
+        }
+        let next = state.open.len() + 1;
+        let object = state.objects.get_mut(&gfid).unwrap();
+        if object.instance == 0 {
+            object.instance = next;
+        }
+        let instance = object.instance;
+        state.open.push((fd.clone(), gfid, instance));
+    }
+
     /// What an fd leads to. One that was not opened here goes by its gfid, as the anonymous fd of `protocol/client` does.
     fn opened<'a>(&self, state: &'a mut State, fd: &Arc<Fd>) -> FopResult<&'a mut Object> {
         let gfid = fd.gfid();
-        let open = state.open.contains(&(number(fd), gfid));
-        match state.objects.get_mut(&gfid) {
-            Some(object) => Ok(object),
-            None => {
-                let orphan = state.orphans.get_mut(&gfid).filter(|_| open);
-                orphan.ok_or_else(|| self.error(Errno::ESTALE, "find the file"))
-            }
-        }
+        let open = state.open.iter().find(|(of, inode, _)| Arc::ptr_eq(of, fd) && *inode == gfid);
+        let object = match open.map(|(_, _, instance)| *instance) {
+            None => state.objects.get_mut(&gfid),
+            Some(instance) => match state.objects.get_mut(&gfid).filter(|object| object.instance == instance) {
+                None => state.orphans.get_mut(&(gfid, instance)),
+                object => object,
+            },
+        };
+        object.ok_or_else(|| self.error(Errno::ESTALE, "find the file"))
     }
 
     fn change<T>(state: &mut Object, change: impl FnOnce(&mut Object) -> T) -> PrePostReply {
@@ -281,6 +308,27 @@ impl MemoryBrick {
         state.objects[&resolve(&state, path).unwrap()].data.clone()
     }
 
+    /// Writes the data of a file behind everybody's back.
+    pub(crate) fn put_data(&self, path: &str, data: &[u8]) {
+        let mut state = self.state();
+        let gfid = resolve(&state, path).unwrap();
+        let object = state.objects.get_mut(&gfid).unwrap();
+        (object.data, object.stat.size) = (data.to_vec(), data.len() as u64);
+    }
+
+    /// Rebalance gives up, and somebody removes the linkto that it leaves at the destination.
+    pub(crate) fn give_up_move(&self, to: &MemoryBrick, path: &str) {
+        let (parent, name) = path.rsplit_once('/').unwrap();
+        let mut here = self.state();
+        let gfid = resolve(&here, path).unwrap();
+        let object = here.objects.get_mut(&gfid).unwrap();
+        object.xattrs.remove(keys::LINKTO);
+        object.stat.mode &= !0o3000;
+        let mut there = to.state();
+        let parent = resolve(&there, parent).unwrap();
+        to.drop_name(&mut there, parent, &Bytes::copy_from_slice(name.as_bytes()));
+    }
+
     /// Rebalance, steps 2 and 3: a linkto at the destination (it may be there), as large as the file; marks on the file.
     pub(crate) fn begin_move(&self, to: &MemoryBrick, path: &str) {
         let (parent, name) = path.rsplit_once('/').unwrap();
@@ -290,7 +338,7 @@ impl MemoryBrick {
         {
             let mut there = to.state();
             let stat = to.new_stat(gfid, linkto::LINKTO_MODE, 0, 0);
-            let object = there.objects.entry(gfid).or_insert(Object { stat, ..Object::default() });
+            let object = there.objects.entry(gfid).or_insert_with(|| Object { stat, ..Object::default() });
             object.data.resize(size, 0);
             object.stat.size = size as u64;
             object.xattrs.insert(keys::LINKTO.into(), Bytes::from(format!("{}\0", self.name)));
@@ -421,9 +469,9 @@ impl MemoryBrick {
             object.stat.nlink -= 1;
             if (object.stat.nlink == 0 || object.stat.is_dir())
                 && let Some(object) = state.objects.remove(&gfid)
-                && state.open.iter().any(|(_, open)| *open == gfid)
+                && object.instance != 0
             {
-                state.orphans.insert(gfid, object);
+                state.orphans.insert((gfid, object.instance), object);
             }
         }
     }
@@ -571,6 +619,10 @@ impl Translator for MemoryBrick {
         &self.events
     }
 
+    fn abandon(&self, fd: &Fd) {
+        self.state().open.retain(|(of, ..)| !std::ptr::eq(&raw const **of, fd));
+    }
+
     async fn lookup(&self, context: &Context, loc: &Loc, xdata: Dict) -> FopResult<LookupReply> {
         let mut state = self.enter(context, "LOOKUP", &loc.name).await?;
         let mut gfid = if loc.gfid().is_root() { Gfid::ROOT } else { self.find(&state, loc)? };
@@ -632,7 +684,7 @@ impl Translator for MemoryBrick {
             }
             _ => self.make(&mut state, c, loc, mode & 0o7777 | 0o100_000, &xdata)?,
         };
-        state.open.push((number(fd), reply.stat.gfid));
+        Self::note_open(&mut state, fd, reply.stat.gfid);
         Ok(reply)
     }
 
@@ -709,7 +761,7 @@ impl Translator for MemoryBrick {
         if flags & libc::O_TRUNC != 0 {
             state.objects.get_mut(&gfid).unwrap().data.clear();
         }
-        state.open.push((number(fd), gfid));
+        Self::note_open(&mut state, fd, gfid);
         Ok(Dict::NULL)
     }
 

@@ -212,6 +212,11 @@ impl Core {
         fd.contexts.get_or_insert_with(self.key, FdState::default)
     }
 
+    /// Forgets what is known of an fd.
+    pub(super) fn forget_fd(&self, fd: &Fd) {
+        fd.contexts.remove(self.key);
+    }
+
     /// Calls some children at once, and waits for all answers: (index, answer), ascending.
     pub(super) async fn ask<'a, T: Send>(
         &'a self,

@@ -171,6 +171,13 @@ impl Translator for Replicate {
         &self.core.events
     }
 
+    fn abandon(&self, fd: &Fd) {
+        for child in self.children() {
+            child.abandon(fd);
+        }
+        self.core.forget_fd(fd);
+    }
+
     fn dump(&self, out: &mut dyn FnMut(&str, &dyn std::fmt::Display)) {
         let snapshot = self.core.snapshot();
         out("children", &self.core.count());

@@ -53,6 +53,10 @@ impl<B: Brick> Translator for Client<B> {
         }
     }
 
+    fn abandon(&self, fd: &Fd) {
+        self.close(fd);
+    }
+
     async fn lookup(&self, context: &Context, loc: &Loc, xdata: Dict) -> FopResult<LookupReply> {
         // A name counts more than a gfid; without a name the brick must not see a parent.
         let parent = if loc.name.is_empty() { Gfid::NULL } else { loc.parent_gfid() };

@@ -234,6 +234,13 @@ impl<B: Brick> Client<B> {
         }
     }
 
+    /// Closes the brick's fd.
+    fn close(&self, fd: &Fd) {
+        let known = fd.contexts.get::<RemoteFd<B>>(self.key);
+        fd.contexts.remove(self.key);
+        drop(known);
+    }
+
     /// Whether this brick was ever asked to open `fd`.
     fn is_known(&self, fd: &Fd) -> bool {
         fd.contexts.get::<RemoteFd<B>>(self.key).is_some()

@@ -1,0 +1,187 @@
+//! Programs append to logs, without locks, while rebalance moves the logs from brick to brick and back: every record is there once.
+//!
+//! Each mount has descriptors that are open all the time, and opens the logs anew as well. What moves the logs is the C client's own
+//! rebalance, asked for file by file (`trusted.distribute.migrate-data`): a rename gives a log another home first.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use rustix::fs::{XattrFlags, lsetxattr};
+use support::client::{Client, Mount};
+use support::cluster::{GlusterdVolume, Mountable};
+use support::content::Random;
+use support::sandbox::{Sandbox, is_soak, scenario};
+
+const BRICKS: usize = 3;
+const LOGS: usize = 4;
+const WORKERS: usize = 4;
+/// Length of a record, in bytes. A part of a page: what crosses the end of one reaches a client in two writes (`fuse_fill_write_pages`),
+/// between which another mount may append.
+const RECORD: usize = 32;
+
+/// What all threads share.
+#[derive(Debug, Default)]
+struct Board {
+    stop: AtomicBool,
+    /// The name that each log has, or had just now.
+    names: Mutex<Vec<PathBuf>>,
+    moves: AtomicUsize,
+}
+
+impl Board {
+    fn name(&self, log: usize) -> PathBuf {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)[log].clone()
+    }
+
+    fn goes_on(&self) -> bool {
+        !self.stop.load(Ordering::Relaxed)
+    }
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    File::options().append(true).open(path)
+}
+
+/// Opens a log by the name that it has. While it is given another one, it may have neither for a moment.
+fn open_log(root: &Path, log: usize, board: &Board) -> Result<File> {
+    let limit = Instant::now() + Duration::from_secs(5);
+    loop {
+        let path = root.join(board.name(log));
+        match open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && Instant::now() < limit => {}
+            opened => return opened.with_context(|| format!("opening {}", path.display())),
+        }
+    }
+}
+
+/// Appends records to all logs; answers how many each log has from this worker.
+fn append(mount: &Mount, number: usize, board: &Board) -> Result<Vec<u64>> {
+    let mut random = Random::new(number as u64 + 1);
+    let mut kept = (0..LOGS).map(|log| open_log(mount.path(), log, board)).collect::<Result<Vec<File>>>()?;
+    let mut counts = vec![0; LOGS];
+    while board.goes_on() {
+        let log = random.below(LOGS);
+        let record = format!("{:>RECORD$}", format!("{number:03} {:018}\n", counts[log]));
+        let written = match random.below(4) {
+            0 => open_log(mount.path(), log, board)?.write_all(record.as_bytes()),
+            _ => kept[log].write_all(record.as_bytes()),
+        };
+        written.with_context(|| format!("record {} of worker {number} in log {log}", counts[log]))?;
+        counts[log] += 1;
+    }
+    Ok(counts)
+}
+
+/// Renames logs, and has them moved to the home of the new name.
+fn shuffle(mount: &Mount, board: &Board) -> Result<()> {
+    for number in 0.. {
+        for log in 0..LOGS {
+            if !board.goes_on() {
+                return Ok(());
+            }
+            let (old, new) = (board.name(log), PathBuf::from(format!("log-{log}-{number}")));
+            fs::rename(mount.join(&old), mount.join(&new)).with_context(|| format!("renaming {}", old.display()))?;
+            board.names.lock().unwrap_or_else(PoisonError::into_inner)[log] = new.clone();
+            // It fails when the log is at home, and when somebody writes to the destination before all is copied.
+            let flags = XattrFlags::empty();
+            if lsetxattr(mount.join(&new), "trusted.distribute.migrate-data", b"force", flags).is_ok() {
+                board.moves.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All records of each worker, in their order, once.
+fn check(text: &str, log: usize, expected: &[u64]) -> Result<()> {
+    let mut counts = vec![0; expected.len()];
+    for (at, line) in text.lines().enumerate() {
+        let parsed = line.trim().split_once(' ');
+        let parsed = parsed.and_then(|(worker, record)| Some((worker.parse().ok()?, record.parse().ok()?)));
+        let (worker, record): (usize, u64) = parsed.with_context(|| {
+            let around: Vec<_> = text.lines().skip(at.saturating_sub(4)).take(9).collect();
+            format!("log {log}, line {at}: {line:?} in {around:#?}")
+        })?;
+        ensure!(record == counts[worker], {
+            let around: Vec<_> = text.lines().skip(at.saturating_sub(20)).take(30).map(str::trim).collect();
+            format!("log {log}, line {at}: {line:?} comes after {} of that worker: {around:#?}", counts[worker])
+        });
+        counts[worker] += 1;
+    }
+    ensure!(counts == expected, "log {log} has {counts:?} records, not {expected:?}");
+    Ok(())
+}
+
+fn while_logs_move(sandbox: &Sandbox, arguments: &[&str], bricks: usize) -> Result<()> {
+    let volume = GlusterdVolume::start(sandbox, "v", bricks, arguments)?;
+    // Bricks note a file's names in its xattrs; rebalance copies the notes, and they stay when the file gets another name. They would deny a name
+    // that the file had before (EEXIST), and, when there is no room for more, the mark that guards what is written (EBUSY to who writes).
+    volume.set("storage.gfid2path", "off")?;
+    let mounts = [volume.mount(Client::Rgfs, "one")?, volume.mount(Client::Rgfs, "two")?];
+    let mover = volume.mount(Client::C, "mover")?;
+    let board = Board::default();
+    for log in 0..LOGS {
+        let name = PathBuf::from(format!("log-{log}"));
+        File::create_new(mounts[0].join(&name))?;
+        board.names.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+    }
+    let length = Duration::from_secs(if is_soak() { 120 } else { 10 });
+    let made = std::thread::scope(|scope| -> Result<Vec<Vec<u64>>> {
+        let (board, mounts, mover) = (&board, &mounts, &mover);
+        let ending = |result: bool| {
+            if !result {
+                board.stop.store(true, Ordering::Relaxed);
+            }
+        };
+        let workers: Vec<_> = (0..WORKERS)
+            .map(|number| {
+                scope.spawn(move || {
+                    let made = append(&mounts[number % 2], number, board);
+                    ending(made.is_ok());
+                    made
+                })
+            })
+            .collect();
+        let shuffler = scope.spawn(move || {
+            let done = shuffle(mover, board);
+            ending(done.is_ok());
+            done
+        });
+        let begin = Instant::now();
+        while board.goes_on() && begin.elapsed() < length {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        board.stop.store(true, Ordering::Relaxed);
+        let panicked = || anyhow!("a thread panicked");
+        let made = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| Err(panicked())));
+        let made = made.collect::<Result<Vec<_>>>()?;
+        shuffler.join().unwrap_or_else(|_| Err(panicked()))?;
+        Ok(made)
+    })?;
+    let moves = board.moves.load(Ordering::Relaxed);
+    println!("{moves} moves, records: {made:?}");
+    for log in 0..LOGS {
+        let expected: Vec<u64> = made.iter().map(|counts| counts[log]).collect();
+        for mount in mounts.iter().chain([&mover]) {
+            check(&fs::read_to_string(mount.join(board.name(log)))?, log, &expected)
+                .with_context(|| format!("seen through {} after {moves} moves", mount.path().display()))?;
+        }
+    }
+    ensure!(moves > LOGS, "the logs were moved {moves} times only");
+    mounts.into_iter().chain([mover]).try_for_each(Mount::unmount)
+}
+
+#[test]
+fn records_without_locks_on_bricks() {
+    scenario(|sandbox| while_logs_move(sandbox, &[], BRICKS));
+}
+
+#[test]
+fn records_without_locks_on_replica_sets() {
+    scenario(|sandbox| while_logs_move(sandbox, &["replica", "2"], 4));
+}
