@@ -145,8 +145,13 @@ impl Core {
         xdata: &Dict,
     ) -> FopResult<bool> {
         let (root, child) = (as_root(context), self.child(aim));
-        // A write of nothing: over replicas that is in one order with the writes of rebalance everywhere, as an xattr would not be.
-        let protection = Dict::empty().with(keys::PROTECT_WRITES, Value::Uint(1));
+        // A write of nothing: over replicas that is in one order with the writes of rebalance everywhere, as an xattr would not be. When the
+        // move is over, rebalance takes its protection away: it must not come back then on one replica and not on the other.
+        let moves = !is_complete(child, &root, there).await;
+        let protection = match moves {
+            true => Dict::empty().with(keys::PROTECT_WRITES, Value::Uint(1)),
+            false => Dict::NULL,
+        };
         let size = child.writev(&root, there, Payload::new(), 0, 0, protection).await?.post.size;
         let known = place.cloned().unwrap_or(appended.region());
         let found = match known.start < size {
@@ -164,9 +169,8 @@ impl Core {
         if verdict != Verdict::Done {
             child.writev(context, there, [appended.data.clone()].into(), size, 0, xdata.clone()).await?;
         }
-        let linkto = child.fgetxattr(&root, there, Some(keys::LINKTO), Dict::NULL).await;
-        if linkto.is_err_and(|error| error.errno == Errno::ENODATA) {
-            // The move is over, and rebalance has taken its protection away, or has left that to us: it would be copied with the file.
+        if moves && is_complete(child, &root, there).await {
+            // Rebalance has taken the protection away, or has left that to us: it would be copied with the file.
             match child.fremovexattr(&root, there, keys::PROTECT_WRITES, Dict::NULL).await {
                 Err(error) if error.errno != Errno::ENODATA => {
                     tracing::info!(%error, "a file that has moved stays protected from rebalance");
@@ -190,6 +194,12 @@ impl Core {
         self.child(index).open(root, &Loc::inode(fd.inode.clone()), flags | kept, &anew, Dict::NULL).await?;
         Ok(anew)
     }
+}
+
+/// Whether all of the file is at its destination: rebalance writes nothing any more.
+async fn is_complete(child: &Arc<dyn Translator>, root: &Context, there: &Arc<Fd>) -> bool {
+    let linkto = child.fgetxattr(root, there, Some(keys::LINKTO), Dict::NULL).await;
+    linkto.is_err_and(|error| error.errno == Errno::ENODATA)
 }
 
 /// Reads a range; `None` if all of it cannot be had.

@@ -41,6 +41,8 @@ pub(super) struct Change {
     pub(super) stable: bool,
     /// It brings to disk what was written before.
     pub(super) syncs: bool,
+    /// The error by which a copy says that it is as the others will be: there is nothing that it could miss.
+    pub(super) needless: Option<Errno>,
     /// Who changes it.
     pub(super) context: Context,
     /// Name of the fop.
@@ -170,8 +172,13 @@ impl Core {
         let written = |reply: &FopResult<T>| reply.as_ref().ok().map(Answer::size);
         let most = replies.iter().filter_map(|(_, reply)| written(reply)).max();
         // A copy that took less than another one failed.
-        let done = replies.iter().filter(|(_, reply)| reply.is_ok() && written(reply) == most);
-        let done: ChildSet = done.map(|(index, _)| *index).collect();
+        let made = replies.iter().filter(|(_, reply)| reply.is_ok() && written(reply) == most);
+        let made: ChildSet = made.map(|(index, _)| *index).collect();
+        let needless = |reply: &FopResult<T>| {
+            !made.is_empty() && reply.as_ref().is_err_and(|error| Some(error.errno) == change.needless)
+        };
+        let done: ChildSet = replies.iter().filter(|(_, reply)| needless(reply)).map(|(index, _)| *index).collect();
+        let done = done.union(made);
         // An arbiter has no data that could have changed, and says yes to everything.
         let silent = Some(ARBITER).filter(|_| self.options.arbiter && change.kind == Kind::Data);
         let symmetric = symmetric_error(replies.iter().filter(|(index, _)| Some(*index) != silent)).is_some();
@@ -184,13 +191,13 @@ impl Core {
             Verdict::Done { failed } => {
                 if !failed.is_empty() {
                     for (index, reply) in &replies {
-                        if let Err(error) = reply {
+                        if let (true, Err(error)) = (failed.contains(*index), reply) {
                             tracing::warn!(gfid = %change.target.inode().gfid(), child = index, "missed by a copy: {error}");
                         }
                     }
                     self.forget_copy(state, change.kind, failed);
                 }
-                let chosen = self.answering_child(state, done);
+                let chosen = self.answering_child(state, made);
                 let chosen = replies.into_iter().find(|(index, _)| Some(*index) == chosen);
                 chosen.map_or_else(|| Err(self.error(Errno::EIO, change.step)), |(_, reply)| reply)
             }

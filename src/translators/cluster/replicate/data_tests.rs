@@ -179,6 +179,29 @@ fn an_error_that_all_share_accuses_nobody() {
 }
 
 #[test]
+fn a_copy_that_lacks_the_xattr_that_is_removed_missed_nothing() {
+    for lacking in 0..3 {
+        let replica = Replica::new(REPLICA_3, 1);
+        let loc = Loc::inode(replica.file("f", 7));
+        for brick in (0..3).filter(|brick| *brick != lacking) {
+            replica.cluster.put_xattr(brick, "/f", "user.x", Some(b"value"));
+        }
+        let remove = || {
+            let (context, client) = (program(0), &replica.clients[0]);
+            replica
+                .cluster
+                .block_on(client.removexattr(&context, &loc, "user.x", Dict::NULL))
+                .map_err(|error| error.errno)
+        };
+        remove().unwrap();
+        assert!((0..3).all(|brick| replica.cluster.xattr(brick, "/f", "user.x").is_none()));
+        assert_eq!(remove(), Err(Errno::ENODATA), "nobody has it");
+        replica.cluster.run_for(SECOND);
+        assert!(replica.leftovers().is_empty(), "{:?}", replica.leftovers());
+    }
+}
+
+#[test]
 fn a_quorum_that_is_lost_in_the_write_leaves_the_mark_and_accuses_nobody() {
     let replica = Replica::new(REPLICA_3, 1);
     let file = replica.file("f", 7);

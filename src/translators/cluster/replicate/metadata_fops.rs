@@ -15,11 +15,14 @@ use crate::{Context, Fd, FopResult, Loc};
 
 /// Prefixes of names that are this translator's own, on the bricks.
 const PRIVATE_PREFIXES: [&[u8]; 2] = [b"trusted.afr.", b"trusted.glusterfs.afr."];
+/// A copy without the xattr that is removed is as the others are then. The C client has them accuse it; and when the bricks set the xattr by
+/// themselves while two clients remove it (`trusted.glusterfs.protect.writes`), each copy may lack it once: that would be a split-brain.
+const LACKING: Option<Errno> = Some(Errno::ENODATA);
 
 impl Core {
     fn metadata(&self, context: &Context, target: Target, step: &'static str) -> Change {
         let (kind, range, context) = (Kind::Metadata, Range::ALL, context.clone());
-        Change { kind, target, range, linger: false, stable: true, syncs: false, context, step }
+        Change { kind, target, range, linger: false, stable: true, syncs: false, needless: None, context, step }
     }
 
     /// [`Core::metadata`] of an open file, which is opened where it is not yet.
@@ -123,7 +126,8 @@ impl Core {
         xdata: Dict,
     ) -> FopResult<Dict> {
         self.check_name(name.as_bytes(), "REMOVEXATTR")?;
-        let change = self.metadata(context, Target::Inode(loc.inode.clone()), "REMOVEXATTR");
+        let target = Target::Inode(loc.inode.clone());
+        let change = Change { needless: LACKING, ..self.metadata(context, target, "REMOVEXATTR") };
         let arguments = (context.clone(), loc.clone(), name.to_owned(), xdata);
         self.change(change, arguments, |(context, loc, name, xdata), _, child| {
             child.removexattr(context, loc, name, xdata.clone())
@@ -139,7 +143,7 @@ impl Core {
         xdata: Dict,
     ) -> FopResult<Dict> {
         self.check_name(name.as_bytes(), "FREMOVEXATTR")?;
-        let change = self.metadata_of_fd(context, fd, "FREMOVEXATTR");
+        let change = Change { needless: LACKING, ..self.metadata_of_fd(context, fd, "FREMOVEXATTR") };
         let arguments = (context.clone(), fd.clone(), name.to_owned(), xdata);
         self.change(change, arguments, |(context, fd, name, xdata), _, child| {
             child.fremovexattr(context, fd, name, xdata.clone())

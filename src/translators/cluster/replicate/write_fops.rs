@@ -47,7 +47,7 @@ impl Core {
     fn on_fd(&self, context: &Context, fd: &Arc<Fd>, range: Range, step: &'static str) -> Change {
         let target = Target::Fd(fd.clone());
         let (kind, context) = (Kind::Data, context.clone());
-        Change { kind, target, range, linger: false, stable: true, syncs: false, context, step }
+        Change { kind, target, range, linger: false, stable: true, syncs: false, needless: None, context, step }
     }
 
     pub(super) async fn writev(
@@ -101,6 +101,7 @@ impl Core {
             linger: false,
             stable: true,
             syncs: false,
+            needless: None,
             context: context.clone(),
             step: "TRUNCATE",
         };
