@@ -112,3 +112,10 @@ pub fn cpu_time(id: u32) -> Result<Duration> {
     let ticks = field(11)? + field(12)?;
     Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
 }
+
+/// Whether a process of this sandbox has `argument` among its arguments.
+pub fn is_running(argument: &str) -> bool {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+    lines.any(|line| line.split(|byte| *byte == 0).any(|part| part == argument.as_bytes()))
+}
