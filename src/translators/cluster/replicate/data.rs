@@ -25,6 +25,7 @@ use super::session::{Leaving, Range};
 use super::target::Target;
 use super::verdict::{self, Facts, Verdict};
 use crate::reply::{PrePostReply, WriteReply, XattrReply};
+use crate::translators::cluster::distribute::migration::{self, Seen};
 use crate::{Context, FopError, FopResult, Translator};
 
 /// A change to be made.
@@ -50,7 +51,7 @@ pub(super) struct Change {
 }
 
 /// An answer of a fop that changes content or attributes.
-pub(super) trait Answer: Send + 'static {
+pub(super) trait Answer: Seen + Send + 'static {
     /// What the brick said besides.
     fn xdata(&self) -> &Dict;
 
@@ -58,6 +59,10 @@ pub(super) trait Answer: Send + 'static {
     fn size(&self) -> usize {
         0
     }
+}
+
+fn shows_move<T: Answer>(reply: &FopResult<T>) -> bool {
+    reply.is_ok() && migration::step(migration::Family::Change, reply) != migration::Step::Answer
 }
 
 impl Answer for WriteReply {
@@ -197,7 +202,8 @@ impl Core {
                     }
                     self.forget_copy(state, change.kind, failed);
                 }
-                let chosen = self.answering_child(state, made);
+                let moves = replies.iter().filter(|(_, reply)| shows_move(reply)).map(|(index, _)| *index).collect();
+                let chosen = self.answering_child(state, made, moves);
                 let chosen = replies.into_iter().find(|(index, _)| Some(*index) == chosen);
                 chosen.map_or_else(|| Err(self.error(Errno::EIO, change.step)), |(_, reply)| reply)
             }
@@ -234,11 +240,13 @@ impl Core {
         }
     }
 
-    /// The child whose answer the application gets: one that may be read, and has data.
-    pub(super) fn answering_child(&self, state: &InodeState, done: ChildSet) -> Option<usize> {
+    /// The child whose answer the application gets: one that may be read, and has data. If some of those show that the file moves, one of
+    /// these. Rebalance marks the copies one by one, and reads any of them: what came to one copy before its mark may not be copied.
+    pub(super) fn answering_child(&self, state: &InodeState, done: ChildSet, moves: ChildSet) -> Option<usize> {
         let readable = state.readable().map_or(done, |readable| readable.both().and(done));
         let with_data = done.and(self.data_children());
-        readable.and(with_data).first().or(with_data.first()).or(done.first())
+        let best = [readable.and(with_data), with_data, done].into_iter().find(|children| !children.is_empty())?;
+        best.and(moves).first().or(best.first())
     }
 
     /// Leaves the session, answers, and closes the session if that is due.

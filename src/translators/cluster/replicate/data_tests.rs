@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use rgfs_protocol::{Dict, Errno};
 
 use super::testing::{ARBITER, REPLICA_3, Replica, program};
@@ -163,6 +164,27 @@ fn a_short_write_is_a_failure_of_that_copy() {
     replica.cluster.run_for(2 * SECOND);
     assert_eq!(replica.cluster.changelog(0, "/f", "v-client-1"), [1, 0, 0]);
     assert_eq!(replica.cluster.changelog(2, "/f", "v-client-1"), [1, 0, 0]);
+}
+
+/// Rebalance marks the copies of a file one by one.
+#[test]
+fn an_answer_shows_a_move_that_any_copy_knows_of() {
+    for (layout, marked, expected) in [
+        (REPLICA_3, 0, 0o103_644),
+        (REPLICA_3, 2, 0o103_644),
+        (ARBITER, 1, 0o103_644),
+        // Nothing is copied from an arbiter.
+        (ARBITER, 2, 0o100_644),
+    ] {
+        let replica = Replica::new(layout, 1);
+        let file = replica.file("f", 7);
+        let fd = replica.open(0, &file);
+        replica.cluster.tamper(marked, "/f", |copy| copy.stat.mode |= 0o3000);
+        let (context, data) = (program(0), [Bytes::from_static(b"text")].into());
+        let write = replica.clients[0].writev(&context, &fd, data, 0, 0, Dict::NULL);
+        let mode = replica.cluster.block_on(write).unwrap().post.mode;
+        assert_eq!(mode, expected, "{layout:?} {marked}: {mode:o}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use rgfs_protocol::{Dict, Errno, Value};
 
 use super::changelog::Kind;
+use super::child_set::ChildSet;
 use super::core::{ARBITER, Core};
 use super::data::Change;
 use super::requests;
@@ -198,7 +199,7 @@ impl Core {
             self.check_quorum(snapshot, "FSYNC")?;
             let replies = self.ask(snapshot.up, |_, child| child.fsync(context, fd, datasync, xdata.clone())).await;
             if replies.iter().all(|(_, reply)| reply.is_ok()) {
-                let chosen = self.answering_child(&self.inode(&fd.inode), snapshot.up);
+                let chosen = self.answering_child(&self.inode(&fd.inode), snapshot.up, ChildSet::EMPTY);
                 let reply = replies.into_iter().find(|(index, _)| Some(*index) == chosen);
                 return reply.map_or_else(|| Err(self.no_quorum(snapshot.up, "FSYNC")), |(_, reply)| reply);
             }
