@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use rustix::fs::{XattrFlags, lsetxattr};
 use support::client::{Client, Mount};
+use support::close::close;
 use support::cluster::{GlusterdVolume, Mountable};
 use support::content::Random;
 use support::sandbox::{Sandbox, is_soak, scenario};
@@ -68,12 +69,17 @@ fn append(mount: &Mount, number: usize, board: &Board) -> Result<Vec<u64>> {
         let log = random.below(LOGS);
         let record = format!("{:>RECORD$}", format!("{number:03} {:018}\n", counts[log]));
         let written = match random.below(4) {
-            0 => open_log(mount.path(), log, board)?.write_all(record.as_bytes()),
+            0 => {
+                let mut file = open_log(mount.path(), log, board)?;
+                file.write_all(record.as_bytes()).and_then(|()| close(file))
+            }
             _ => kept[log].write_all(record.as_bytes()),
         };
         written.with_context(|| format!("record {} of worker {number} in log {log}", counts[log]))?;
         counts[log] += 1;
     }
+    // That tells of buffered records that did not arrive.
+    kept.into_iter().try_for_each(close).context("closing a log")?;
     Ok(counts)
 }
 
@@ -109,7 +115,10 @@ fn check(text: &str, log: usize, expected: &[u64]) -> Result<()> {
         })?;
         ensure!(record == counts[worker], {
             let around: Vec<_> = text.lines().skip(at.saturating_sub(20)).take(30).map(str::trim).collect();
-            format!("log {log}, line {at}: {line:?} comes after {} of that worker: {around:#?}", counts[worker])
+            let awaited =
+                text.lines().skip(at).position(|line| line.trim() == format!("{worker:03} {:018}", counts[worker]));
+            let fate = awaited.map_or("is missing".to_owned(), |later| format!("stands {later} lines later"));
+            format!("log {log}, line {at}: {line:?}, but {} of that worker {fate}: {around:#?}", counts[worker])
         });
         counts[worker] += 1;
     }

@@ -11,6 +11,7 @@
 //! - [`backends`]: the copies on the bricks, compared byte by byte, and the marks of replicate on them;
 //! - [`tampering`]: damage done to the bricks of a distribute volume; [`picture`]: what is there afterwards, made comparable;
 //! - [`load`]: mixed work whose every acknowledged result is remembered;
+//! - [`close`]: what `close` answers;
 //! - [`content`]: bytes that follow from a seed;
 //! - [`client`]: a mount by the C client or by rgfs; every scenario takes the client as a parameter;
 //! - [`proxy`]: a network that can be cut;
@@ -37,6 +38,7 @@
 pub mod backends;
 pub mod brick;
 pub mod client;
+pub mod close;
 pub mod cluster;
 pub mod content;
 pub mod heal_info;

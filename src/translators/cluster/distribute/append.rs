@@ -1,42 +1,40 @@
-//! Appends to a file that rebalance moves: what was appended at the source must be at the destination, once.
+//! Appends to a file that rebalance moves: what was appended is in the file in the end, once.
 //!
-//! Writing it where the source has put it could overwrite what others have appended at the destination: clients that do
-//! not know each other's order there (`dht_writev2` repeats the write through an fd with O_APPEND), and those for which the
-//! move is over already. Appending it as it is could put it there twice, because it may have been copied. So:
+//! Where the file has [come to rest](super::home) is looked whether it is there:
 //!
-//! - the destination is protected from rebalance: what is being copied is there, or will never be;
-//! - clients of this kind look at the end of the destination one after the other, under a lock;
-//! - what is not at its place there is appended by the brick, which never overwrites anything;
+//! - what is not at its place is appended by the brick, which never overwrites anything;
 //! - those who come too early, before what others have appended earlier, wait for a while: so the order is that of the source, and
-//!   nobody takes the equal record of another program for its own.
+//!   nobody takes the equal record of another program for its own. Where others have changed the order already, or do not come, the record
+//!   goes to the end.
 //!
-//! Where others have changed the order already, or do not come, the record goes to the end.
+//! The C client appends at the destination as well (`dht_writev2`), where the record may be already, or others instead of it.
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rgfs_protocol::types::LockType;
-use rgfs_protocol::{Dict, Errno, Value};
+use rgfs_protocol::Dict;
 
 use super::core::{Core, as_root, to_the_end};
-use super::keys;
-use super::locks::Transaction;
+use super::follow::Target;
+use super::home::{Found, Home};
+use super::linkto;
+use super::migration::{Family, Seen};
 use crate::reply::{Payload, WriteReply};
-use crate::{Context, Fd, FopResult, Loc, Translator};
+use crate::{Context, Fd, FopResult, Translator};
 
 /// What is read at most to find a record among those that were appended at the same time, in bytes.
 const SEARCHED: u64 = 4 << 20;
 /// How long those are waited for who appended before.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long between two looks at the destination.
+/// How long between two looks at the file.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// An append that the source has done.
+/// An append that a subvolume has done.
 #[derive(Clone, Debug)]
-pub(super) struct Appended {
-    /// The source was at least so long before, in bytes.
+struct Appended {
+    /// The file was at least so long before, in bytes.
     start: u64,
     /// And so long afterwards. More than the data lies between if others appended at the same time.
     end: u64,
@@ -44,7 +42,7 @@ pub(super) struct Appended {
     data: Bytes,
 }
 
-/// What a look at the destination says.
+/// What a look at the file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     /// It is there.
@@ -55,14 +53,55 @@ enum Verdict {
     Wait,
 }
 
+/// An answer, and who gave it. For [`Core::on_file`] it tells nothing of the file: what is to be done about a move is done here.
+struct Placed<'a> {
+    child: &'a Arc<dyn Translator>,
+    reply: WriteReply,
+}
+
+impl Seen for Placed<'_> {
+    fn mode(&self) -> Option<u32> {
+        None
+    }
+}
+
+/// What became of an append at one subvolume.
+struct Put {
+    /// Index of the subvolume.
+    at: usize,
+    appended: Appended,
+    /// Where it is; `None` if that could not be found out.
+    place: Option<Range<u64>>,
+    /// What it was appended to was a linkto: nothing was copied from there, but it may have become the file.
+    on_linkto: bool,
+}
+
+/// What became of an append at the file's home.
+enum Outcome {
+    There,
+    Appended(Box<WriteReply>),
+    TooEarly,
+}
+
+/// An append that met a move.
+struct Append {
+    core: Arc<Core>,
+    context: Context,
+    root: Context,
+    fd: Arc<Fd>,
+    data: Bytes,
+    /// The first one is what the application's call has done.
+    puts: Vec<Put>,
+    xdata: Dict,
+}
+
 impl Appended {
-    /// From the source's answer; `data` is what it was asked to write.
-    pub(super) fn new(answer: &WriteReply, data: &[Bytes]) -> Self {
-        let mut data = data.concat();
+    /// From the answer; `data` is what was to be written.
+    fn new(answer: &WriteReply, mut data: Bytes) -> Self {
         data.truncate(answer.written);
         let end = answer.post.size;
         let start = answer.pre.size.min(end.saturating_sub(data.len() as u64));
-        Appended { start, end, data: data.into() }
+        Appended { start, end, data }
     }
 
     /// Where it can be, as far as the answer tells it.
@@ -81,125 +120,161 @@ impl Appended {
         Some(self.start + at..self.start + at + self.data.len() as u64)
     }
 
-    /// What to do when the destination is `size` bytes long and holds `there` in the `place` of this, as far as it is so long.
+    /// What to do when the file is `size` bytes long and holds `there` in the `place` of this, as far as it is so long.
     fn verdict(&self, size: u64, place: &Range<u64>, there: &[u8]) -> Verdict {
         match () {
             () if size < place.start => Verdict::Wait,
-            () if !self.data.starts_with(there) || size == place.start => Verdict::Append,
-            // Somebody is just writing it.
-            () if size < place.end => Verdict::Wait,
+            () if size < place.end || self.data != there => Verdict::Append,
             () => Verdict::Done,
         }
     }
 }
 
+/// Whether an answer may show a file on the move. It may have been flipped between the two looks at it.
+fn is_moving(reply: &WriteReply) -> bool {
+    [&reply.pre, &reply.post].iter().any(|stat| linkto::has_migration_marks(stat) || linkto::has_linkto_mode(stat))
+}
+
+fn is_on_linkto(reply: &WriteReply) -> bool {
+    linkto::has_linkto_mode(&reply.pre) || linkto::has_linkto_mode(&reply.post)
+}
+
 impl Core {
-    /// Brings what was appended at `source` to `aim`, where the file moves to.
-    pub(super) async fn append_there(
+    /// WRITE through an fd with O_APPEND.
+    pub(super) async fn append(
         self: &Arc<Self>,
         context: &Context,
         fd: &Arc<Fd>,
-        (source, aim): (usize, usize),
-        appended: Appended,
+        data: Payload,
+        offset: u64,
+        flags: u32,
         xdata: Dict,
-    ) -> FopResult<()> {
-        let (core, context, fd) = (self.clone(), context.clone(), fd.clone());
-        let transaction = async move {
-            let root = as_root(&context);
-            // Of this append alone: one that is kept may lead to what an earlier migration left.
-            let there = core.open_anew(&root, &fd, aim, libc::O_RDWR | libc::O_APPEND).await?;
-            let place = core.place_at_source(&root, &fd, source, &appended).await;
-            let until = core.clock.now() + PATIENCE;
-            loop {
-                let mut transaction = Transaction::new(&core, &context);
-                transaction.inode(aim, keys::APPEND_DOMAIN, &fd.inode, LockType::Write).await?;
-                let patient = core.clock.now() < until;
-                let done = core.append_once(&context, &there, aim, (&appended, place.as_ref()), patient, &xdata).await;
-                transaction.give_back().await;
-                if done? || core.has_given_up(&root, &fd, source).await {
-                    return Ok(());
+    ) -> FopResult<WriteReply> {
+        let placed = self
+            .on_file(context, Target::Fd(fd), Family::Change, xdata.clone(), |child, xdata, _| {
+                let data = data.clone();
+                async move {
+                    let reply = child.writev(context, fd, data, offset, flags, xdata).await?;
+                    Ok(Placed { child, reply })
                 }
-                core.clock.sleep(PAUSE).await;
-            }
-        };
-        to_the_end(self, "append to a file that moves", transaction).await
-    }
-
-    /// Where the source has put it; `None` if that cannot be found out any more.
-    async fn place_at_source(&self, root: &Context, fd: &Fd, source: usize, appended: &Appended) -> Option<Range<u64>> {
-        if appended.is_alone() {
-            return Some(appended.region());
+            })
+            .await?;
+        if self.only().is_some() || !is_moving(&placed.reply) {
+            return Ok(placed.reply);
         }
-        let here = self.open_anew(root, fd, source, libc::O_RDONLY).await.ok()?;
-        appended.find(&read(self.child(source), root, &here, appended.region()).await?)
-    }
-
-    /// One look at the destination, and what follows from it. False if that was too early.
-    async fn append_once(
-        &self,
-        context: &Context,
-        there: &Arc<Fd>,
-        aim: usize,
-        (appended, place): (&Appended, Option<&Range<u64>>),
-        patient: bool,
-        xdata: &Dict,
-    ) -> FopResult<bool> {
-        let (root, child) = (as_root(context), self.child(aim));
-        // A write of nothing: over replicas that is in one order with the writes of rebalance everywhere, as an xattr would not be. When the
-        // move is over, rebalance takes its protection away: it must not come back then on one replica and not on the other.
-        let moves = !is_complete(child, &root, there).await;
-        let protection = match moves {
-            true => Dict::empty().with(keys::PROTECT_WRITES, Value::Uint(1)),
-            false => Dict::NULL,
-        };
-        let size = child.writev(&root, there, Payload::new(), 0, 0, protection).await?.post.size;
-        let known = place.cloned().unwrap_or(appended.region());
-        let found = match known.start < size {
-            true => read(child, &root, there, known.start..size.min(known.end)).await,
-            false => Some(Bytes::new()),
-        };
-        let verdict = match (place, found) {
-            (Some(place), Some(found)) => appended.verdict(size, place, &found),
-            (None, Some(found)) if appended.find(&found).is_some() => Verdict::Done,
-            _ => Verdict::Append,
-        };
-        if verdict == Verdict::Wait && patient {
-            return Ok(false);
+        let at = self.index_of(placed.child.name().as_bytes()).unwrap_or_default();
+        let mode = placed.reply.post.mode;
+        if placed.reply.pre.mode == mode && self.has_bits_of_user(context, Target::Fd(fd), at, mode).await {
+            return Ok(placed.reply);
         }
-        if verdict != Verdict::Done {
-            child.writev(context, there, [appended.data.clone()].into(), size, 0, xdata.clone()).await?;
-        }
-        if moves && is_complete(child, &root, there).await {
-            // Rebalance has taken the protection away, or has left that to us: it would be copied with the file.
-            match child.fremovexattr(&root, there, keys::PROTECT_WRITES, Dict::NULL).await {
-                Err(error) if error.errno != Errno::ENODATA => {
-                    tracing::info!(%error, "a file that has moved stays protected from rebalance");
-                }
-                _ => {}
-            }
-        }
-        Ok(true)
-    }
-
-    /// Whether a move was given up: then the source is all there is.
-    async fn has_given_up(&self, root: &Context, fd: &Fd, source: usize) -> bool {
-        let loc = Loc::inode(fd.inode.clone());
-        let linkto = self.child(source).getxattr(root, &loc, Some(keys::LINKTO), Dict::NULL).await;
-        linkto.is_err_and(|error| error.errno == Errno::ENODATA)
-    }
-
-    async fn open_anew(&self, root: &Context, fd: &Fd, index: usize, flags: i32) -> FopResult<Arc<Fd>> {
-        let kept = fd.flags & (libc::O_SYNC | libc::O_DSYNC);
-        let anew = Fd::new(fd.inode.clone(), flags | kept, fd.pid);
-        self.child(index).open(root, &Loc::inode(fd.inode.clone()), flags | kept, &anew, Dict::NULL).await?;
-        Ok(anew)
+        let mut data = data.concat();
+        data.truncate(placed.reply.written);
+        let append = Append {
+            core: self.clone(),
+            context: context.clone(),
+            root: as_root(context),
+            fd: fd.clone(),
+            data: data.into(),
+            puts: Vec::new(),
+            xdata,
+        };
+        to_the_end(self, "append to a file that moves", append.run(at, placed.reply)).await
     }
 }
 
-/// Whether all of the file is at its destination: rebalance writes nothing any more.
-async fn is_complete(child: &Arc<dyn Translator>, root: &Context, there: &Arc<Fd>) -> bool {
-    let linkto = child.fgetxattr(root, there, Some(keys::LINKTO), Dict::NULL).await;
-    linkto.is_err_and(|error| error.errno == Errno::ENODATA)
+impl Append {
+    /// Sees to it that what a subvolume has answered so holds wherever the file is in the end.
+    async fn run(mut self, was_at: usize, first: WriteReply) -> FopResult<WriteReply> {
+        let core = self.core.clone();
+        self.note(was_at, &first).await;
+        let until = core.clock.now() + PATIENCE;
+        let mut at = was_at;
+        loop {
+            let home = match core.settle(&self.context, Target::Fd(&self.fd), at).await? {
+                Found::Home(home) => home,
+                Found::Nameless(index) => {
+                    let data = [self.data.clone()].into();
+                    return core.child(index).writev(&self.context, &self.fd, data, 0, 0, self.xdata).await;
+                }
+                Found::Removed(error) if self.puts.iter().all(|put| put.on_linkto) => return Err(error),
+                Found::Removed(_) => return Ok(hidden(first)),
+            };
+            at = home.at;
+            let outcome = self.at_home(&home, core.clock.now() < until).await;
+            let stat = home.stat;
+            // If that fails, the next fop finds out.
+            let _ = home.lead(&self.context, &self.fd, was_at, first.post.nlink == 0).await;
+            home.leave().await;
+            match outcome? {
+                Outcome::There => {
+                    return Ok(WriteReply { written: first.written, pre: stat, post: stat, xdata: Dict::NULL });
+                }
+                Outcome::Appended(answer) if !is_moving(&answer) => return Ok(*answer),
+                Outcome::Appended(answer) => self.note(at, &answer).await,
+                Outcome::TooEarly => core.clock.sleep(PAUSE).await,
+            }
+        }
+    }
+
+    /// Remembers what a subvolume has done.
+    async fn note(&mut self, at: usize, answer: &WriteReply) {
+        let appended = Appended::new(answer, self.data.clone());
+        let place = match appended.is_alone() {
+            true => Some(appended.region()),
+            false => match self.core.open_anew(&self.root, &self.fd.inode, at, libc::O_RDONLY).await {
+                Ok(file) => read(self.core.child(at), &self.root, &file, appended.region())
+                    .await
+                    .and_then(|region| appended.find(&region)),
+                Err(_) => None,
+            },
+        };
+        self.puts.push(Put { at, appended, place, on_linkto: is_on_linkto(answer) });
+    }
+
+    /// Appends it where the file is, unless it is there.
+    async fn at_home(&self, home: &Home, patient: bool) -> FopResult<Outcome> {
+        let mut early = false;
+        for put in &self.puts {
+            match self.verdict(home, put).await {
+                Verdict::Done => return Ok(Outcome::There),
+                Verdict::Wait => early = true,
+                Verdict::Append => {}
+            }
+        }
+        if early && patient {
+            return Ok(Outcome::TooEarly);
+        }
+        let (child, data) = (self.core.child(home.at), [self.data.clone()].into());
+        let answer = child.writev(&self.context, &home.file, data, home.stat.size, 0, self.xdata.clone()).await?;
+        Ok(Outcome::Appended(Box::new(answer)))
+    }
+
+    /// Whether what was put somewhere is in the file.
+    async fn verdict(&self, home: &Home, put: &Put) -> Verdict {
+        // Also where it was put: the file may have gone without it, and have come back.
+        if put.on_linkto && put.at != home.at {
+            return Verdict::Append;
+        }
+        let region = put.place.clone().unwrap_or(put.appended.region());
+        let size = home.stat.size;
+        let found = match region.start < size {
+            true => read(self.core.child(home.at), &self.root, &home.file, region.start..size.min(region.end)).await,
+            false => Some(Bytes::new()),
+        };
+        match (&put.place, found) {
+            (Some(place), Some(found)) => match put.appended.verdict(size, place, &found) {
+                Verdict::Wait if put.on_linkto => Verdict::Append,
+                verdict => verdict,
+            },
+            (None, Some(found)) if put.appended.find(&found).is_some() => Verdict::Done,
+            _ => Verdict::Append,
+        }
+    }
+}
+
+fn hidden(mut reply: WriteReply) -> WriteReply {
+    reply.hide();
+    reply
 }
 
 /// Reads a range; `None` if all of it cannot be had.
@@ -232,7 +307,7 @@ mod tests {
     /// "ab" was appended to a source that was `before` long, and is `source` afterwards.
     fn ab(before: u64, source: &str) -> Appended {
         let answer = WriteReply { written: 2, pre: size(before), post: size(source.len() as u64), xdata: Dict::NULL };
-        Appended::new(&answer, &[Bytes::from_static(b"abcd")])
+        Appended::new(&answer, Bytes::from_static(b"abcd"))
     }
 
     fn part(of: &str, range: Range<u64>) -> &[u8] {
@@ -262,7 +337,7 @@ mod tests {
             ("012", Append, "nobody was here"),
             ("012ab", Done, "it was copied"),
             ("012abxy", Done, "and another one came"),
-            ("012a", Wait, "it is being copied"),
+            ("012a", Append, "another one was faster, and begins like it"),
             ("01", Wait, "another one is to come before"),
             ("012xy", Append, "another one was faster"),
             ("012xyz", Append, "and longer"),
@@ -278,7 +353,7 @@ mod tests {
     #[test]
     fn an_answer_without_sense() {
         let answer = WriteReply { written: 2, pre: size(9), post: size(1), xdata: Dict::NULL };
-        let one = Appended::new(&answer, &[Bytes::from_static(b"ab")]);
+        let one = Appended::new(&answer, Bytes::from_static(b"ab"));
         assert_eq!((one.region(), one.find(b"x")), (0..1, None), "it was truncated at the same time");
     }
 }

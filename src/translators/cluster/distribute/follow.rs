@@ -8,11 +8,12 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rgfs_protocol::{Dict, Errno, Value};
+use rgfs_protocol::{Dict, Errno, Iatt, Value};
 
-use super::append::Appended;
 use super::core::{Core, as_root};
+use super::home::Found;
 use super::migration::{self, Family, Seen, Step};
+use super::settled::Then;
 use super::{keys, linkto};
 use crate::reply::{Payload, WriteReply};
 use crate::{Context, Fd, FopResult, Inode, Loc, Translator};
@@ -30,7 +31,7 @@ pub(super) enum Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    fn inode(self) -> &'a Arc<Inode> {
+    pub(super) fn inode(self) -> &'a Arc<Inode> {
         match self {
             Target::Loc(loc) => &loc.inode,
             Target::Fd(fd) => &fd.inode,
@@ -38,35 +39,26 @@ impl<'a> Target<'a> {
     }
 }
 
-/// What was done at the source, when it is repeated at the destination.
-#[derive(Clone, Copy)]
-pub(super) struct Done<'r, R> {
-    /// Index of the source.
-    pub(super) at: usize,
-    /// The source's answer.
-    pub(super) reply: &'r R,
-}
-
 impl Core {
     /// Does a fop on a file: at its subvolume, and wherever else a migration makes it necessary. `call` is the fop; it
-    /// gets the subvolume, the xdata, and when it repeats what was done at the source: that.
+    /// gets the subvolume, the xdata, and whether it repeats what was done at the source.
     pub(super) async fn on_file<'a, R, F>(
         self: &'a Arc<Self>,
         context: &'a Context,
         target: Target<'a>,
         family: Family,
         xdata: Dict,
-        call: impl Fn(&'a Arc<dyn Translator>, Dict, Option<Done<'_, R>>) -> F + Send + Sync,
+        call: impl Fn(&'a Arc<dyn Translator>, Dict, bool) -> F + Send + Sync,
     ) -> FopResult<R>
     where
         R: Seen + Send + Sync,
         F: Future<Output = FopResult<R>> + Send,
     {
         if let Some(only) = self.only() {
-            return call(only, xdata, None).await;
+            return call(only, xdata, false).await;
         }
         let at = self.cached(context, target.inode()).await?;
-        let result = call(self.child(at), xdata.clone(), None).await;
+        let result = call(self.child(at), xdata.clone(), false).await;
         match migration::step(family, &result) {
             Step::Answer if !self.is_bereft(at, &result) => result,
             _ => Box::pin(self.follow_file(context, target, family, xdata, &call, at, result)).await,
@@ -79,7 +71,7 @@ impl Core {
         target: Target<'a>,
         family: Family,
         xdata: Dict,
-        call: &(impl Fn(&'a Arc<dyn Translator>, Dict, Option<Done<'_, R>>) -> F + Send + Sync),
+        call: &(impl Fn(&'a Arc<dyn Translator>, Dict, bool) -> F + Send + Sync),
         mut at: usize,
         mut result: FopResult<R>,
     ) -> FopResult<R>
@@ -90,6 +82,7 @@ impl Core {
         let mut opened = false;
         let mut missing = false;
         let mut reopened = false;
+        let mut redone = false;
         for _ in 0..ATTEMPTS {
             let step = match std::mem::take(&mut missing) || self.is_bereft(at, &result) {
                 true => Step::Follow,
@@ -111,8 +104,14 @@ impl Core {
                         Err(error) if migration::is_missing(error.errno) => {
                             match self.new_home(context, target, at, false).await {
                                 Ok(Some(index)) => index,
+                                // It has come back.
+                                Ok(None) => {
+                                    result = call(self.child(at), xdata.clone(), false).await;
+                                    continue;
+                                }
                                 // The file was removed.
-                                _ => return Ok(hidden(done)),
+                                Err(error) if migration::is_missing(error.errno) => return Ok(hidden(done)),
+                                Err(error) => return Err(error),
                             }
                         }
                         Err(error) => return Err(error),
@@ -122,7 +121,7 @@ impl Core {
                         Target::Loc(_) => Ok(()),
                     };
                     let repeated = match opened {
-                        Ok(()) => call(self.child(to), xdata.clone(), Some(Done { at, reply: &done })).await,
+                        Ok(()) => call(self.child(to), xdata.clone(), true).await,
                         Err(error) => Err(error),
                     };
                     if let Target::Fd(fd) = target
@@ -146,8 +145,29 @@ impl Core {
                             result = Ok(done);
                         }
                         Err(error) => return Err(error),
-                        Ok(_) => return Ok(hidden(done)),
+                        Ok(repeated) => {
+                            match self.after_repeating(context, (at, target), (to, target), &repeated).await {
+                                Then::Settled => return Ok(hidden(done)),
+                                Then::Elsewhere => {
+                                    self.remember_file(target.inode(), at);
+                                    result = Ok(done);
+                                }
+                                // The file was removed.
+                                Then::Follow if !self.exists(context, target.inode()).await => return Ok(hidden(done)),
+                                Then::Repeat | Then::Follow => {
+                                    self.remember_file(target.inode(), to);
+                                    at = to;
+                                    result = Ok(repeated);
+                                }
+                            }
+                        }
                     }
+                }
+                Step::Settle => {
+                    return match self.met_a_move(context, target, at, &result).await {
+                        true => self.redo(context, target, xdata, call, at, result?).await,
+                        false => result,
+                    };
                 }
                 Step::Open => {
                     let Target::Fd(fd) = target else { return result };
@@ -155,7 +175,7 @@ impl Core {
                         return result;
                     }
                     match self.open_at(context, fd, at).await {
-                        Ok(()) => result = call(self.child(at), xdata.clone(), None).await,
+                        Ok(()) => result = call(self.child(at), xdata.clone(), false).await,
                         Err(error) if migration::is_missing(error.errno) => missing = true,
                         Err(_) => return result,
                     }
@@ -173,6 +193,12 @@ impl Core {
                                 self.forget_opened(fd, at);
                                 at
                             }
+                            // It was done at the destination before the move was over, and copied over.
+                            _ if self.met_a_move(context, target, at, &result).await
+                                && !std::mem::replace(&mut redone, true) =>
+                            {
+                                at
+                            }
                             _ => return result,
                         },
                         Err(error) => return result.and(Err(error)),
@@ -183,7 +209,7 @@ impl Core {
                     };
                     at = new;
                     result = match opened {
-                        Ok(()) => call(self.child(at), xdata.clone(), None).await,
+                        Ok(()) => call(self.child(at), xdata.clone(), false).await,
                         // It has moved on.
                         Err(error) if migration::is_missing(error.errno) => {
                             missing = true;
@@ -198,13 +224,75 @@ impl Core {
         result.and(Err(self.error(Errno::EIO, "follow a file").with_detail(moves)))
     }
 
+    /// Does once more what was done to the data of a file that moves, where it has come to rest.
+    async fn redo<'a, R, F>(
+        self: &'a Arc<Self>,
+        context: &'a Context,
+        target: Target<'a>,
+        xdata: Dict,
+        call: &(impl Fn(&'a Arc<dyn Translator>, Dict, bool) -> F + Send + Sync),
+        at: usize,
+        done: R,
+    ) -> FopResult<R>
+    where
+        R: Seen + Send + Sync,
+        F: Future<Output = FopResult<R>> + Send,
+    {
+        let home = match self.settle(context, target, at).await? {
+            Found::Home(home) => home,
+            Found::Nameless(index) => return call(self.child(index), xdata, false).await,
+            Found::Removed(error) if done.mode().is_some_and(is_linkto_mode) => return Err(error),
+            Found::Removed(_) => return Ok(hidden(done)),
+        };
+        let child = self.child(home.at);
+        let Target::Fd(fd) = target else {
+            self.remember_file(target.inode(), home.at);
+            let again = call(child, xdata, false).await;
+            home.leave().await;
+            return again.map(hidden);
+        };
+        let mut again = match home.lead(context, fd, at, done.links() == Some(0)).await {
+            Ok(()) => call(child, xdata.clone(), false).await,
+            Err(error) => Err(error),
+        };
+        // The fd was open there, and led to what an earlier move has left.
+        if is_stranded(&again) {
+            again = match home.lead(context, fd, at, true).await {
+                Ok(()) => call(child, xdata, false).await,
+                Err(error) => Err(error),
+            };
+        }
+        home.leave().await;
+        again.map(hidden)
+    }
+
+    /// Whether a fop was done on a file with marks, or on a linkto; or on what was one, and is the file by now.
+    async fn met_a_move<R: Seen>(
+        &self,
+        context: &Context,
+        target: Target<'_>,
+        at: usize,
+        result: &FopResult<R>,
+    ) -> bool {
+        match result.as_ref().ok().and_then(Seen::mode) {
+            Some(mode) => !self.has_bits_of_user(context, target, at, mode).await,
+            None => false,
+        }
+    }
+
+    /// Whether a file has a name anywhere, as far as the children tell.
+    async fn exists(self: &Arc<Self>, context: &Context, inode: &Arc<Inode>) -> bool {
+        let found = self.discover(&as_root(context), &Loc::inode(inode.clone()), Dict::NULL).await;
+        !found.is_err_and(|error| migration::is_missing(error.errno))
+    }
+
     /// Whether a fop failed because a child that leaves the volume is away. Most likely it was taken out when all its files had moved, and
     /// nobody has told us where this one is.
     fn is_bereft<R>(&self, at: usize, result: &FopResult<R>) -> bool {
         matches!(result, Err(error) if error.errno == Errno::ENOTCONN) && self.is_leaving(at)
     }
 
-    /// WRITE. What was appended at the source is brought to the destination by [`Core::append_there`].
+    /// WRITE at an offset. [`Core::append`] is for those that go to the end.
     pub(super) async fn write(
         self: &Arc<Self>,
         context: &Context,
@@ -214,30 +302,10 @@ impl Core {
         flags: u32,
         xdata: Dict,
     ) -> FopResult<WriteReply> {
-        self.on_file(
-            context,
-            Target::Fd(fd),
-            Family::Change,
-            xdata,
-            |child, xdata, done: Option<Done<'_, WriteReply>>| {
-                let data = data.clone();
-                let done = done.map(|done| (done.at, done.reply.clone()));
-                async move {
-                    let Some((source, done)) = done else {
-                        return child.writev(context, fd, data, offset, flags, xdata).await;
-                    };
-                    if fd.flags & libc::O_APPEND == 0 {
-                        // Rebalance must not write older data over it.
-                        let xdata = xdata.with(keys::PROTECT_WRITES, Value::Uint(1));
-                        return child.writev(context, fd, data, offset, flags, xdata).await;
-                    }
-                    let aim = self.index_of(child.name().as_bytes()).unwrap_or_default();
-                    let appended = Appended::new(&done, &data);
-                    self.append_there(context, fd, (source, aim), appended, xdata).await?;
-                    Ok(done)
-                }
-            },
-        )
+        self.on_file(context, Target::Fd(fd), Family::Data, xdata, |child, xdata, _| {
+            let data = data.clone();
+            async move { child.writev(context, fd, data, offset, flags, xdata).await }
+        })
         .await
     }
 
@@ -381,6 +449,10 @@ impl Core {
 /// on that brick, kept alive by a descriptor.
 fn is_stranded<R: Seen>(result: &FopResult<R>) -> bool {
     result.as_ref().is_ok_and(|reply| reply.links() == Some(0))
+}
+
+fn is_linkto_mode(mode: u32) -> bool {
+    linkto::has_linkto_mode(&Iatt { mode, ..Iatt::default() })
 }
 
 fn hidden<R: Seen>(mut reply: R) -> R {

@@ -59,5 +59,3 @@ pub const LAYOUT_DOMAIN: &str = "dht.layout.heal";
 pub const ENTRY_DOMAIN: &str = "dht.entry.sync";
 /// Lock domain of data files that move.
 pub const MIGRATE_DOMAIN: &str = "dht.file.migrate";
-/// Lock domain of this client's own for what is appended to a file that moves.
-pub const APPEND_DOMAIN: &str = "dht.append";

@@ -5,7 +5,7 @@
 //! | `dht.layout.heal`, read | the parent, at the hashed subvolume of the name | what makes or removes a name |
 //! | `dht.layout.heal`, write | a directory, everywhere or at one subvolume | what writes its layout |
 //! | `dht.entry.sync` | a name in its parent, at its hashed subvolume | with the first one |
-//! | `dht.file.migrate` | a data file, at its subvolume | rename, rebalance |
+//! | `dht.file.migrate` | a data file, at its subvolume | rename, rebalance, what was appended while the file moved |
 //!
 //! Locks are waited for, one after the other, in an order that all clients share. Use them inside
 //! [`to_the_end`](super::core::to_the_end) only: a future that is dropped while it waits would leave its lock held.

@@ -21,7 +21,9 @@ pub enum Family {
     Read,
     /// Reads or sets attributes, which are copied at the end of a migration: STAT, SETATTR.
     Attributes,
-    /// Changes what is copied during a migration: data, size, xattrs. FSYNC too.
+    /// Changes data or the size.
+    Data,
+    /// Changes what else is copied during a migration: xattrs. FSYNC too.
     Change,
     /// Answers without attributes: OPEN, ACCESS, GETXATTR, READLINK, RCHECKSUM.
     Blind,
@@ -44,6 +46,8 @@ pub enum Step {
     Repeat,
     /// If the file has moved, it must be done there, and what happens there counts.
     Follow,
+    /// If the file is moving or has moved, it must be done when that is over.
+    Settle,
     /// It may be about what is left of a moved file: if a linkto is there, follow.
     Suspect,
     /// The file is not open there: open it and try once more.
@@ -75,6 +79,7 @@ pub fn after_success(family: Family, mode: u32) -> Step {
     let stat = Iatt { mode, ..Iatt::default() };
     let (moving, moved) = (linkto::has_migration_marks(&stat), linkto::has_linkto_mode(&stat));
     match family {
+        Family::Data if moving || moved => Step::Settle,
         Family::Read | Family::Attributes | Family::Change if moved => Step::Follow,
         Family::Read if moving => Step::Hide,
         Family::Attributes if moving => Step::Verify,
@@ -110,11 +115,11 @@ pub fn disturbs_copy(result: &FopResult<CopyFileRangeReply>) -> bool {
     }
 }
 
-/// The outcome of removing an xattr: to find it gone at the destination (`done` is the source's answer) is success. It was not copied yet.
-pub fn removed(result: FopResult<Dict>, done: Option<Dict>) -> FopResult<Dict> {
-    match (result, done) {
-        (Err(error), Some(done)) if error.errno == Errno::ENODATA => Ok(done),
-        (result, _) => result,
+/// The outcome of removing an xattr: when that is repeated at the destination, to find it gone there is success. It was not copied yet.
+pub fn removed(result: FopResult<Dict>, is_repeated: bool) -> FopResult<Dict> {
+    match result {
+        Err(error) if is_repeated && error.errno == Errno::ENODATA => Ok(Dict::NULL),
+        result => result,
     }
 }
 
@@ -167,8 +172,9 @@ impl Seen for PrePostReply {
 }
 
 impl Seen for WriteReply {
+    /// Before the write, if it was a linkto then and is none any more: it was written before the move was over.
     fn mode(&self) -> Option<u32> {
-        Some(self.post.mode)
+        Some(if linkto::has_linkto_mode(&self.pre) { self.pre.mode } else { self.post.mode })
     }
     fn links(&self) -> Option<u32> {
         Some(self.post.nlink)
@@ -252,20 +258,20 @@ mod tests {
     use super::*;
     use Family::*;
 
-    const ALL: [Family; 6] = [Read, Attributes, Change, Blind, Seek, Lock];
+    const ALL: [Family; 7] = [Read, Attributes, Data, Change, Blind, Seek, Lock];
 
     #[test]
     fn successes() {
         const MOVING: u32 = 0o103_644;
         const MOVED: u32 = 0o101_000;
         for (mode, expected) in [
-            (MOVING, [Step::Hide, Step::Verify, Step::Repeat, Step::Answer, Step::Answer, Step::Answer]),
-            (MOVED, [Step::Follow, Step::Follow, Step::Follow, Step::Answer, Step::Answer, Step::Answer]),
-            (0o100_644, [Step::Answer; 6]),
-            (0o101_644, [Step::Answer; 6]),
-            (0o102_755, [Step::Answer; 6]),
-            (0o043_755, [Step::Answer; 6]),
-            (0o041_000, [Step::Answer; 6]),
+            (MOVING, [Step::Hide, Step::Verify, Step::Settle, Step::Repeat, Step::Answer, Step::Answer, Step::Answer]),
+            (MOVED, [Step::Follow, Step::Follow, Step::Settle, Step::Follow, Step::Answer, Step::Answer, Step::Answer]),
+            (0o100_644, [Step::Answer; 7]),
+            (0o101_644, [Step::Answer; 7]),
+            (0o102_755, [Step::Answer; 7]),
+            (0o043_755, [Step::Answer; 7]),
+            (0o041_000, [Step::Answer; 7]),
         ] {
             assert_eq!(ALL.map(|family| after_success(family, mode)), expected, "{mode:o}");
         }
@@ -275,15 +281,15 @@ mod tests {
     fn failures() {
         let (answer, follow, open) = (Step::Answer, Step::Follow, Step::Open);
         for (errno, expected) in [
-            (Errno::ENOENT, [follow, follow, follow, follow, follow, answer]),
-            (Errno::ESTALE, [follow, follow, follow, follow, follow, answer]),
-            (Errno::EREMOTE, [answer, answer, answer, answer, answer, follow]),
-            (Errno::ENXIO, [answer, answer, answer, answer, Step::Suspect, answer]),
-            (Errno::EBADF, [open; 6]),
-            (Errno::EBADFD, [open; 6]),
-            (Errno::EACCES, [answer; 6]),
-            (Errno::ENOTCONN, [answer; 6]),
-            (Errno::ENOSPC, [answer; 6]),
+            (Errno::ENOENT, [follow, follow, follow, follow, follow, follow, answer]),
+            (Errno::ESTALE, [follow, follow, follow, follow, follow, follow, answer]),
+            (Errno::EREMOTE, [answer, answer, answer, answer, answer, answer, follow]),
+            (Errno::ENXIO, [answer, answer, answer, answer, answer, Step::Suspect, answer]),
+            (Errno::EBADF, [open; 7]),
+            (Errno::EBADFD, [open; 7]),
+            (Errno::EACCES, [answer; 7]),
+            (Errno::ENOTCONN, [answer; 7]),
+            (Errno::ENOSPC, [answer; 7]),
         ] {
             assert_eq!(ALL.map(|family| after_failure(family, errno)), expected, "{errno}");
         }

@@ -8,6 +8,8 @@ use smallvec::smallvec;
 use super::*;
 use crate::reply::LkReply;
 
+#[path = "append_tests.rs"]
+mod appends;
 #[path = "migration_table.rs"]
 mod table;
 
@@ -92,9 +94,44 @@ fn seen(stat: &Iatt) {
     assert_eq!(stat.mode, 0o100_644, "{:o}", stat.mode);
 }
 
+/// Runs a step of rebalance when somebody waits for the lock that it has: only then does the lock come free.
+fn while_awaited(file: &Moving, at: usize, step: impl FnOnce(&MemoryBrick, &MemoryBrick, &str) + Send + 'static) {
+    let (source, aim, path) = (file.cluster.bricks[0].clone(), file.cluster.bricks[1].clone(), file.path.clone());
+    file.cluster.bricks[at].before("INODELK", move || step(&source, &aim, &path));
+}
+
+fn complete(source: &MemoryBrick, aim: &MemoryBrick, path: &str) {
+    source.flip(aim, path);
+    source.finish_move(aim, path);
+}
+
+/// A change of data in each phase. A move that goes on ends while that is awaited: it is completed, or given up.
+fn change_of_data(flags: i32, fop: impl AsyncFn(Context, Arc<Distribute>, &Moving), expected: &str) {
+    for (when, given_up) in [(When::Moving, false), (When::Moving, true), (When::Moved, false), (When::Gone, false)] {
+        let file = Moving::new(flags);
+        file.advance(None, when);
+        if when == When::Moving {
+            while_awaited(&file, 0, move |source, aim, path| {
+                assert!(aim.xattr(path, keys::PROTECT_WRITES).is_some(), "what is copied from now on is refused");
+                match given_up {
+                    true => source.give_up_move(aim, path),
+                    false => complete(source, aim, path),
+                }
+            });
+        }
+        file.ask(|context, top, file| fop(context, top, file));
+        if when == When::Moved {
+            file.advance(Some(when), When::Gone);
+        }
+        let data = file.cluster.bricks[usize::from(!given_up)].data(&file.path);
+        assert_eq!(String::from_utf8(data).unwrap().replace('\0', "_"), expected, "{when:?} {given_up}");
+        assert_eq!(file.cluster.bricks[1].xattr(&file.path, keys::PROTECT_WRITES), None, "it may move on");
+        assert!(file.cluster.bricks.iter().all(|brick| brick.held_locks() == 0));
+    }
+}
+
 #[test]
 fn changes_of_data_reach_the_destination() {
-    let data = |expected: &'static str| move |file: &Moving, when| assert_eq!(file.data(), expected, "{when:?}");
     let write = |at: u64| {
         async move |context: Context, top: Arc<Distribute>, file: &Moving| {
             let data = smallvec![Bytes::from_static(b"ab")];
@@ -104,38 +141,36 @@ fn changes_of_data_reach_the_destination() {
             seen(&reply.post);
         }
     };
-    in_each_phase(libc::O_RDWR, write(3), data("012ab56789"));
+    change_of_data(libc::O_RDWR, write(3), "012ab56789");
     // Nothing may be emptied when it is opened again.
-    in_each_phase(libc::O_RDWR | libc::O_CREAT | libc::O_EXCL, write(12), data("0123456789__ab"));
-    // The destination may be longer than the source says by now: the offset counts that the source used.
-    in_each_phase(libc::O_WRONLY | libc::O_APPEND, write(0), data("0123456789ab"));
-
-    in_each_phase(
+    change_of_data(libc::O_RDWR | libc::O_CREAT | libc::O_EXCL, write(12), "0123456789__ab");
+    change_of_data(libc::O_WRONLY | libc::O_APPEND, write(0), "0123456789ab");
+    change_of_data(
         libc::O_RDWR,
         async |context, top, file| seen(&top.ftruncate(&context, &file.fd, 4, Dict::NULL).await.unwrap().post),
-        data("0123"),
+        "0123",
     );
-    in_each_phase(
+    change_of_data(
         libc::O_RDWR,
         async |context, top, file| seen(&top.truncate(&context, &file.loc, 5, Dict::NULL).await.unwrap().post),
-        data("01234"),
+        "01234",
     );
-    in_each_phase(
+    change_of_data(
         libc::O_RDWR,
         async |context, top, file| {
             seen(&top.fallocate(&context, &file.fd, false, 8, 4, Dict::NULL).await.unwrap().post)
         },
-        data("0123456789__"),
+        "0123456789__",
     );
-    in_each_phase(
+    change_of_data(
         libc::O_RDWR,
         async |context, top, file| seen(&top.discard(&context, &file.fd, 1, 2, Dict::NULL).await.unwrap().post),
-        data("0__3456789"),
+        "0__3456789",
     );
-    in_each_phase(
+    change_of_data(
         libc::O_RDWR,
         async |context, top, file| seen(&top.zerofill(&context, &file.fd, 2, 2, Dict::NULL).await.unwrap().post),
-        data("01__456789"),
+        "01__456789",
     );
     in_each_phase(
         libc::O_RDWR,
@@ -305,21 +340,26 @@ fn what_moves_nothing_costs_nothing() {
     assert_eq!((rounds, file.cluster.traces()[1].len()), (4, 0));
 }
 
+/// Sets an xattr through the descriptor.
+fn set_xattr(file: &Moving, name: &'static str) {
+    file.ask(|context, top, file| async move {
+        let dict = Dict::empty().with(name, Value::Ptr(Bytes::from_static(b"1")));
+        top.fsetxattr(&context, &file.fd, dict, 0, Dict::NULL).await.unwrap();
+    });
+}
+
 #[test]
-fn a_second_write_asks_nothing_again() {
+fn a_second_change_asks_only_whether_it_was_in_time() {
     let file = Moving::new(libc::O_RDWR);
     file.advance(None, When::Moving);
-    let write = || {
-        file.ask(|context, top, file| async move {
-            top.writev(&context, &file.fd, smallvec![Bytes::from_static(b"x")], 0, 0, Dict::NULL).await.unwrap();
-        });
+    let change = || {
+        set_xattr(&file, "user.a");
         file.cluster.traces()
     };
-    let first = write();
-    assert_eq!(first[0], ["WRITE", "FGETXATTR trusted.glusterfs.dht.linkto"]);
-    assert_eq!(first[1], ["LOOKUP", "OPEN", "WRITE"]);
-    assert_eq!(write(), [["WRITE"], ["WRITE"]]);
-    assert!(file.cluster.bricks[1].xattr(&file.path, keys::PROTECT_WRITES).is_some());
+    let first = change();
+    assert_eq!(first[0], ["FSETXATTR", "FGETXATTR trusted.glusterfs.dht.linkto", "FSTAT"]);
+    assert_eq!(first[1], ["LOOKUP", "OPEN", "FSETXATTR"]);
+    assert_eq!(change(), [&["FSETXATTR", "FSTAT"][..], &["FSETXATTR"]]);
 }
 
 /// Writes "ab" at 3, or appends it.
@@ -330,27 +370,6 @@ fn write_ab(file: &Moving) {
         assert_eq!(reply.written, 2);
         seen(&reply.post);
     });
-}
-
-#[test]
-fn appends_reach_the_destination_whatever_others_did_there() {
-    for (there, expected) in [
-        ("0123456789", "0123456789ab"),
-        ("0123456789XY", "0123456789XYab"),
-        ("0123456789X", "0123456789Xab"),
-        ("0123456789ab", "0123456789ab"),
-        ("0123456789abXY", "0123456789abXY"),
-        // Whoever was to come before it does not.
-        ("01234567", "01234567ab"),
-    ] {
-        let file = Moving::new(libc::O_WRONLY | libc::O_APPEND);
-        file.advance(None, When::Moving);
-        file.cluster.bricks[1].put_data(&file.path, there.as_bytes());
-        write_ab(&file);
-        assert_eq!(file.data(), expected, "{there}");
-        assert_eq!(file.cluster.bricks[0].data(&file.path), b"0123456789ab", "{there}");
-        assert_eq!(file.cluster.bricks[1].held_locks(), 0);
-    }
 }
 
 /// The move ends when the fop has been done at the source, and somebody writes at the destination before it is repeated there.
@@ -364,63 +383,109 @@ fn a_move_that_ends_between_two_steps_of_a_fop() {
             aim.put_data(&path, &[&b"0123456789"[..], appended].concat());
         });
     };
-    for (appended, expected) in [(&b""[..], "0123456789ab"), (b"XY", "0123456789XYab"), (b"X", "0123456789Xab")] {
-        let file = Moving::new(libc::O_WRONLY | libc::O_APPEND);
-        file.advance(None, When::Moving);
-        end(&file, "FGETXATTR", appended);
-        write_ab(&file);
-        assert_eq!(file.data(), expected);
-    }
     let file = Moving::new(libc::O_RDWR);
     file.advance(None, When::Moving);
-    end(&file, "FGETXATTR", b"XY");
+    end(&file, "FSTAT", b"XY");
     write_ab(&file);
     assert_eq!(file.data(), "012ab56789XY");
 
     // By name: the source has nothing that could be asked.
     let file = Moving::new(libc::O_RDWR);
     file.advance(None, When::Moving);
-    end(&file, "GETXATTR", b"");
+    end(&file, "STAT", b"");
     file.ask(|context, top, file| async move {
         top.truncate(&context, &file.loc, 5, Dict::NULL).await.unwrap();
     });
     assert_eq!(file.data(), "01234");
 }
 
+/// The move ends before the fop is repeated at the destination, and the file moves back, or has moved back.
 #[test]
-fn a_file_that_came_back_is_not_the_one_that_went() {
-    for flags in [libc::O_RDWR, libc::O_WRONLY | libc::O_APPEND] {
-        let file = Moving::new(flags);
-        write_ab(&file);
-        file.advance(None, When::Gone);
+fn a_destination_that_is_a_source_by_now() {
+    for finished in [false, true] {
+        let file = Moving::new(libc::O_RDWR);
         let [source, aim] = &file.cluster.bricks[..] else { panic!("two bricks") };
-        aim.begin_move(source, &file.path);
-        aim.copy_to(source, &file.path);
-        aim.flip(source, &file.path);
-        aim.finish_move(source, &file.path);
-        source.put_data(&file.path, b"0123456789");
-        for _ in 0..2 {
-            write_ab(&file);
-        }
-        let expected: &[u8] = if flags == libc::O_RDWR { b"012ab56789" } else { b"0123456789abab" };
-        assert_eq!(source.data(&file.path), expected);
+        file.advance(None, When::Moving);
+        // A descriptor at the destination, so that what is left there lives on.
+        set_xattr(&file, "user.a");
+        let (from, to, path) = (source.clone(), aim.clone(), file.path.clone());
+        aim.before("FSETXATTR", move || {
+            complete(&from, &to, &path);
+            to.begin_move(&from, &path);
+            to.copy_to(&from, &path);
+            if finished {
+                to.flip(&from, &path);
+            }
+        });
+        set_xattr(&file, "user.b");
+        assert!(source.xattr(&file.path, "user.b").is_some(), "{finished}");
     }
 }
 
 #[test]
-fn the_destination_of_a_second_move_is_not_that_of_the_first() {
-    for flags in [libc::O_RDWR, libc::O_WRONLY | libc::O_APPEND] {
-        let file = Moving::new(flags);
-        let [source, aim] = &file.cluster.bricks[..] else { panic!("two bricks") };
-        file.advance(None, When::Moving);
+fn a_file_that_came_back_is_not_the_one_that_went() {
+    let file = Moving::new(libc::O_RDWR);
+    write_ab(&file);
+    file.advance(None, When::Gone);
+    let [source, aim] = &file.cluster.bricks[..] else { panic!("two bricks") };
+    aim.begin_move(source, &file.path);
+    aim.copy_to(source, &file.path);
+    complete(aim, source, &file.path);
+    source.put_data(&file.path, b"0123456789");
+    for _ in 0..2 {
         write_ab(&file);
-        source.give_up_move(aim, &file.path);
-        file.advance(None, When::Moving);
-        write_ab(&file);
-        file.advance(Some(When::Moving), When::Gone);
-        let expected = if flags == libc::O_RDWR { "012ab56789" } else { "0123456789abab" };
-        assert_eq!(file.data(), expected);
     }
+    assert_eq!(source.data(&file.path), b"012ab56789");
+    file.cluster.traces();
+    write_ab(&file);
+    assert_eq!(file.cluster.traces(), [&["WRITE"][..], &[]], "that was found out once and for all");
+}
+
+#[test]
+fn the_destination_of_a_second_move_is_not_that_of_the_first() {
+    let file = Moving::new(libc::O_RDWR);
+    let [source, aim] = &file.cluster.bricks[..] else { panic!("two bricks") };
+    file.advance(None, When::Moving);
+    set_xattr(&file, "user.a");
+    source.give_up_move(aim, &file.path);
+    file.advance(None, When::Moving);
+    set_xattr(&file, "user.b");
+    assert!(aim.xattr(&file.path, "user.b").is_some());
+}
+
+/// Our memory, and a descriptor, are of the time when the file was at the destination.
+fn with_a_memory_of_the_destination(flags: i32) -> Moving {
+    let file = Moving::new(flags);
+    file.cluster.bricks[0].begin_move(&file.cluster.bricks[1], &file.path);
+    file.ask(|context, top, file| async move {
+        top.core.remember_file(&file.loc.inode, 1);
+        top.core.child(1).open(&context, &file.loc, flags, &file.fd, Dict::NULL).await.unwrap();
+    });
+    file
+}
+
+/// The move ends as soon as the destination has done a fop that it was asked too early.
+fn end_before(file: &Moving, fop: &'static str) {
+    let (source, aim, path) = (file.cluster.bricks[0].clone(), file.cluster.bricks[1].clone(), file.path.clone());
+    file.cluster.bricks[1].before(fop, move || {
+        source.copy_to(&aim, &path);
+        complete(&source, &aim, &path);
+    });
+}
+
+#[test]
+fn what_came_to_the_destination_too_early() {
+    let file = with_a_memory_of_the_destination(libc::O_RDWR);
+    end_before(&file, "FSTAT");
+    write_ab(&file);
+    assert_eq!(file.data(), "012ab56789");
+
+    let file = with_a_memory_of_the_destination(libc::O_RDWR);
+    end_before(&file, "FGETXATTR");
+    file.ask(|context, top, file| async move {
+        let read = top.readv(&context, &file.fd, 100, 0, 0, Dict::NULL).await.unwrap();
+        assert_eq!(read.data.concat(), b"0123456789");
+    });
 }
 
 #[test]

@@ -10,7 +10,7 @@
 //!   `directory_fops`, `virtual_xattrs`; what they share is in `core`, `freshness`, `locks`,
 //!   `link_file`, `discover` and `heal`;
 //! - this file: the face of the translator. Fops on files go straight to the child that has the file, and after it when it moves
-//!   (`follow`, `opened`, `append`).
+//!   (`follow`, `settled`, `home`, `append`, `opened`).
 //!
 //! A distribute with one child has nothing to decide and passes nearly everything through (`dht_pt_fops`).
 
@@ -32,6 +32,7 @@ pub mod heal_plan;
 mod heal_rename;
 #[cfg(test)]
 mod heal_tests;
+mod home;
 pub mod keys;
 pub mod layout;
 mod link;
@@ -58,6 +59,7 @@ mod rename_file;
 pub mod rename_plan;
 #[cfg(test)]
 mod rename_tests;
+mod settled;
 pub mod space;
 pub mod status;
 #[cfg(test)]
@@ -77,7 +79,7 @@ use rgfs_protocol::{Dict, Errno, Iatt, Value};
 use self::core::Core;
 use self::create::Making;
 use self::directory_fops::{Directory, XattrChange};
-use self::follow::{Done, Target};
+use self::follow::Target;
 use self::migration::Family;
 use self::preference::Preference;
 use self::readdir::first_success;
@@ -216,7 +218,7 @@ impl Translator for Distribute {
 
     async fn truncate(&self, context: &Context, loc: &Loc, offset: u64, xdata: Dict) -> FopResult<PrePostReply> {
         self.core
-            .on_file(context, Target::Loc(loc), Family::Change, xdata, |child, xdata, _| {
+            .on_file(context, Target::Loc(loc), Family::Data, xdata, |child, xdata, _| {
                 child.truncate(context, loc, offset, xdata)
             })
             .await
@@ -224,7 +226,7 @@ impl Translator for Distribute {
 
     async fn ftruncate(&self, context: &Context, fd: &Arc<Fd>, offset: u64, xdata: Dict) -> FopResult<PrePostReply> {
         self.core
-            .on_file(context, Target::Fd(fd), Family::Change, xdata, |child, xdata, _| {
+            .on_file(context, Target::Fd(fd), Family::Data, xdata, |child, xdata, _| {
                 child.ftruncate(context, fd, offset, xdata)
             })
             .await
@@ -348,7 +350,10 @@ impl Translator for Distribute {
         flags: u32,
         xdata: Dict,
     ) -> FopResult<WriteReply> {
-        self.core.write(context, fd, data, offset, flags, xdata).await
+        match fd.flags & libc::O_APPEND != 0 {
+            true => self.core.append(context, fd, data, offset, flags, xdata).await,
+            false => self.core.write(context, fd, data, offset, flags, xdata).await,
+        }
     }
 
     async fn flush(&self, context: &Context, fd: &Arc<Fd>, xdata: Dict) -> FopResult<Dict> {
@@ -413,8 +418,8 @@ impl Translator for Distribute {
             return self.core.change_directory_xattrs(context, Directory::Loc(loc), change, with_iatt(xdata)).await;
         }
         self.core
-            .on_file(context, Target::Loc(loc), Family::Change, xdata, |child, xdata, done: Option<Done<'_, Dict>>| {
-                let flags = migration::flags_to_repeat(flags, done.is_some());
+            .on_file(context, Target::Loc(loc), Family::Change, xdata, |child, xdata, is_repeated| {
+                let flags = migration::flags_to_repeat(flags, is_repeated);
                 child.setxattr(context, loc, dict.clone(), flags, with_iatt(xdata))
             })
             .await
@@ -434,9 +439,8 @@ impl Translator for Distribute {
             return self.core.change_directory_xattrs(context, Directory::Loc(loc), change, with_iatt(xdata)).await;
         }
         self.core
-            .on_file(context, Target::Loc(loc), Family::Change, xdata, |child, xdata, done: Option<Done<'_, Dict>>| {
-                let done = done.map(|done| done.reply.clone());
-                async move { migration::removed(child.removexattr(context, loc, name, with_iatt(xdata)).await, done) }
+            .on_file(context, Target::Loc(loc), Family::Change, xdata, |child, xdata, is_repeated| async move {
+                migration::removed(child.removexattr(context, loc, name, with_iatt(xdata)).await, is_repeated)
             })
             .await
     }
@@ -453,8 +457,8 @@ impl Translator for Distribute {
             return self.core.change_directory_xattrs(context, Directory::Fd(fd), change, with_iatt(xdata)).await;
         }
         self.core
-            .on_file(context, Target::Fd(fd), Family::Change, xdata, |child, xdata, done: Option<Done<'_, Dict>>| {
-                let flags = migration::flags_to_repeat(flags, done.is_some());
+            .on_file(context, Target::Fd(fd), Family::Change, xdata, |child, xdata, is_repeated| {
+                let flags = migration::flags_to_repeat(flags, is_repeated);
                 child.fsetxattr(context, fd, dict.clone(), flags, with_iatt(xdata))
             })
             .await
@@ -480,9 +484,8 @@ impl Translator for Distribute {
             return self.core.change_directory_xattrs(context, Directory::Fd(fd), change, with_iatt(xdata)).await;
         }
         self.core
-            .on_file(context, Target::Fd(fd), Family::Change, xdata, |child, xdata, done: Option<Done<'_, Dict>>| {
-                let done = done.map(|done| done.reply.clone());
-                async move { migration::removed(child.fremovexattr(context, fd, name, with_iatt(xdata)).await, done) }
+            .on_file(context, Target::Fd(fd), Family::Change, xdata, |child, xdata, is_repeated| async move {
+                migration::removed(child.fremovexattr(context, fd, name, with_iatt(xdata)).await, is_repeated)
             })
             .await
     }
@@ -619,7 +622,7 @@ impl Translator for Distribute {
         xdata: Dict,
     ) -> FopResult<PrePostReply> {
         self.core
-            .on_file(context, Target::Fd(fd), Family::Change, xdata, |child, xdata, _| {
+            .on_file(context, Target::Fd(fd), Family::Data, xdata, |child, xdata, _| {
                 child.fallocate(context, fd, keep_size, offset, len, xdata)
             })
             .await
@@ -634,7 +637,7 @@ impl Translator for Distribute {
         xdata: Dict,
     ) -> FopResult<PrePostReply> {
         self.core
-            .on_file(context, Target::Fd(fd), Family::Change, xdata, |child, xdata, _| {
+            .on_file(context, Target::Fd(fd), Family::Data, xdata, |child, xdata, _| {
                 child.discard(context, fd, offset, len, xdata)
             })
             .await
@@ -649,7 +652,7 @@ impl Translator for Distribute {
         xdata: Dict,
     ) -> FopResult<PrePostReply> {
         self.core
-            .on_file(context, Target::Fd(fd), Family::Change, xdata, |child, xdata, _| {
+            .on_file(context, Target::Fd(fd), Family::Data, xdata, |child, xdata, _| {
                 child.zerofill(context, fd, offset, len, xdata)
             })
             .await

@@ -59,10 +59,10 @@ impl Translator for MemoryBrick {
         Ok(LookupReply { stat: object.stat, postparent, xdata: self.answers(object, &xdata) })
     }
 
-    async fn stat(&self, context: &Context, loc: &Loc, _: Dict) -> FopResult<StatReply> {
+    async fn stat(&self, context: &Context, loc: &Loc, xdata: Dict) -> FopResult<StatReply> {
         let state = self.enter(context, "STAT", &loc.name).await?;
-        let gfid = self.find_inode(&state, loc)?;
-        Ok(StatReply { stat: state.objects[&gfid].stat, xdata: Dict::NULL })
+        let object = &state.objects[&self.find_inode(&state, loc)?];
+        Ok(StatReply { stat: object.stat, xdata: self.answers(object, &xdata) })
     }
 
     async fn mknod(&self, c: &Context, loc: &Loc, mode: u32, _: u64, _: u32, xdata: Dict) -> FopResult<EntryReply> {
@@ -198,7 +198,8 @@ impl Translator for MemoryBrick {
         _: u32,
         xdata: Dict,
     ) -> FopResult<WriteReply> {
-        let mut state = self.enter(c, "WRITE", b"").await?;
+        let what: &[u8] = if data.is_empty() { b"nothing" } else { b"" };
+        let mut state = self.enter(c, "WRITE", what).await?;
         let object = self.opened(&mut state, fd)?;
         if xdata.contains(keys::PROTECT_WRITES) {
             object.xattrs.insert(keys::PROTECT_WRITES.into(), Bytes::new());
@@ -212,9 +213,10 @@ impl Translator for MemoryBrick {
         Ok(WriteReply { written: bytes.len(), pre: reply.pre, post: reply.post, xdata: Dict::NULL })
     }
 
-    async fn fstat(&self, c: &Context, fd: &Arc<Fd>, _: Dict) -> FopResult<StatReply> {
+    async fn fstat(&self, c: &Context, fd: &Arc<Fd>, xdata: Dict) -> FopResult<StatReply> {
         let mut state = self.enter(c, "FSTAT", b"").await?;
-        Ok(StatReply { stat: self.opened(&mut state, fd)?.stat, xdata: Dict::NULL })
+        let object = self.opened(&mut state, fd)?;
+        Ok(StatReply { stat: object.stat, xdata: self.answers(object, &xdata) })
     }
 
     async fn truncate(&self, c: &Context, loc: &Loc, offset: u64, _: Dict) -> FopResult<PrePostReply> {
