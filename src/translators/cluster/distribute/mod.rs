@@ -10,7 +10,7 @@
 //!   `directory_fops`, `virtual_xattrs`; what they share is in `core`, `freshness`, `locks`,
 //!   `link_file`, `discover` and `heal`;
 //! - this file: the face of the translator. Fops on files go straight to the child that has the file, and after it when it moves
-//!   (`follow`, `settled`, `home`, `append`, `opened`).
+//!   (`follow`, `settled`, `home`, `append`, `whereabouts`, `opened`).
 //!
 //! A distribute with one child has nothing to decide and passes nearly everything through (`dht_pt_fops`).
 
@@ -67,6 +67,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod virtual_xattrs;
+mod whereabouts;
 
 use std::sync::Arc;
 use std::time::Duration;
