@@ -121,12 +121,17 @@ fn what_was_appended_at_the_destination_too_early() {
     while_awaited(&file, 0, |source, aim, path| source.give_up_move(aim, path));
     write_ab(&file);
     assert_eq!(file.cluster.bricks[0].data(&file.path), b"0123456789ab");
+}
 
-    // It is over before anybody could ask about it.
-    let file = with_a_memory_of_the_destination(APPEND);
-    end_before(&file, "FSTAT");
+/// The record of somebody else, at the place where ours was lost.
+#[test]
+fn an_equal_record_is_not_ours() {
+    let file = Moving::new(APPEND);
+    file.advance(None, When::Moved);
+    file.cluster.bricks[0].put_data(&file.path, b"");
+    file.cluster.bricks[1].put_data(&file.path, b"ab");
     write_ab(&file);
-    assert_eq!(file.data(), "0123456789ab");
+    assert_eq!(file.data(), "abab");
 }
 
 #[test]

@@ -469,10 +469,10 @@ fn with_a_memory_of_the_destination(flags: i32) -> Moving {
     file
 }
 
-/// The move ends as soon as the destination has done a fop that it was asked too early.
-fn end_before(file: &Moving, fop: &'static str) {
+/// The move ends at that moment at the destination.
+fn end_before(file: &Moving, moment: &'static str) {
     let (source, aim, path) = (file.cluster.bricks[0].clone(), file.cluster.bricks[1].clone(), file.path.clone());
-    file.cluster.bricks[1].before(fop, move || {
+    file.cluster.bricks[1].before(moment, move || {
         source.copy_to(&aim, &path);
         complete(&source, &aim, &path);
     });
@@ -480,10 +480,14 @@ fn end_before(file: &Moving, fop: &'static str) {
 
 #[test]
 fn what_came_to_the_destination_too_early() {
-    let file = with_a_memory_of_the_destination(libc::O_RDWR);
-    end_before(&file, "FSTAT");
-    write_ab(&file);
-    assert_eq!(file.data(), "012ab56789");
+    for moment in ["written", "FSTAT"] {
+        for (flags, expected) in [(libc::O_RDWR, "012ab56789"), (libc::O_WRONLY | libc::O_APPEND, "0123456789ab")] {
+            let file = with_a_memory_of_the_destination(flags);
+            end_before(&file, moment);
+            write_ab(&file);
+            assert_eq!(file.data(), expected, "{moment}");
+        }
+    }
 
     let file = with_a_memory_of_the_destination(libc::O_RDWR);
     end_before(&file, "FGETXATTR");

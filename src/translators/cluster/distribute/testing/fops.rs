@@ -210,7 +210,10 @@ impl Translator for MemoryBrick {
             object.data.resize(object.data.len().max(offset + bytes.len()), 0);
             object.data[offset..offset + bytes.len()].copy_from_slice(&bytes);
         });
-        Ok(WriteReply { written: bytes.len(), pre: reply.pre, post: reply.post, xdata: Dict::NULL })
+        drop(state);
+        self.happen("written");
+        let post = self.opened(&mut self.state(), fd)?.stat;
+        Ok(WriteReply { written: bytes.len(), pre: reply.pre, post, xdata: Dict::NULL })
     }
 
     async fn fstat(&self, c: &Context, fd: &Arc<Fd>, xdata: Dict) -> FopResult<StatReply> {

@@ -78,10 +78,7 @@ impl MemoryBrick {
         let depth = context.rounds.sent();
         on_the_wire().await;
         context.rounds.answered(depth);
-        let before = self.before.lock().unwrap().take_if(|(of, _)| *of == fop);
-        if let Some((_, before)) = before {
-            before();
-        }
+        self.happen(fop);
         let mut state = self.state();
         let call = format!("{fop} {}", String::from_utf8_lossy(what));
         state.trace.push(call.trim_end().to_owned());
@@ -93,6 +90,14 @@ impl MemoryBrick {
         }
         state.clock += 1;
         Ok(state)
+    }
+
+    /// What a test has planned for this moment.
+    pub(super) fn happen(&self, moment: &str) {
+        let planned = self.before.lock().unwrap().take_if(|(of, _)| *of == moment);
+        if let Some((_, happening)) = planned {
+            happening();
+        }
     }
 
     pub(super) fn find(&self, state: &State, loc: &Loc) -> FopResult<Gfid> {

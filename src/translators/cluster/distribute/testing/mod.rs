@@ -68,7 +68,7 @@ impl MemoryBrick {
         self.state().refused = Some(fop);
     }
 
-    /// Something happens just before the next fop of that kind.
+    /// Something happens just before the next fop of that kind; or, for "written", between a write and the look at what it left.
     pub(crate) fn before(&self, fop: &'static str, what: impl FnOnce() + Send + 'static) {
         *self.before.lock().unwrap() = Some((fop, Box::new(what)));
     }
