@@ -375,9 +375,15 @@ fn check(root: &Path, made: &[Made]) -> Result<()> {
 fn check_log(text: &str, number: usize, made: &[Made]) -> Result<usize> {
     let mut counts = [0; WORKERS];
     let mut repeated = 0;
-    for line in text.lines() {
-        let (worker, record) = line.trim().split_once(' ').with_context(|| format!("logs/{number}: {line:?}"))?;
-        let (worker, record): (usize, u64) = (worker.parse()?, record.parse()?);
+    let mut offset = 0;
+    for (at, line) in text.lines().enumerate() {
+        let parsed = line.trim().split_once(' ');
+        let parsed = parsed.and_then(|(worker, record)| Some((worker.parse().ok()?, record.parse().ok()?)));
+        let (worker, record): (usize, u64) = parsed.with_context(|| {
+            let around: Vec<_> = text.lines().skip(at.saturating_sub(4)).take(9).collect();
+            format!("logs/{number}, line {at} at {offset}: {line:?} in {around:#?}")
+        })?;
+        offset += line.len() + 1;
         let count = &mut counts[worker];
         if record < *count && made[worker].client == Some(Client::C) {
             repeated += 1;
