@@ -16,14 +16,12 @@ use support::client::{Client, Mount};
 use support::close::close;
 use support::cluster::{GlusterdVolume, Mountable};
 use support::content::Random;
+use support::records::{self, record};
 use support::sandbox::{Sandbox, is_soak, scenario};
 
 const BRICKS: usize = 3;
 const LOGS: usize = 4;
 const WORKERS: usize = 4;
-/// Length of a record, in bytes. A part of a page: what crosses the end of one reaches a client in two writes (`fuse_fill_write_pages`),
-/// between which another mount may append.
-const RECORD: usize = 32;
 
 /// What all threads share.
 #[derive(Debug, Default)]
@@ -67,7 +65,7 @@ fn append(mount: &Mount, number: usize, board: &Board) -> Result<Vec<u64>> {
     let mut counts = vec![0; LOGS];
     while board.goes_on() {
         let log = random.below(LOGS);
-        let record = format!("{:>RECORD$}", format!("{number:03} {:018}\n", counts[log]));
+        let record = record(number, counts[log]);
         let written = match random.below(4) {
             0 => {
                 let mut file = open_log(mount.path(), log, board)?;
@@ -100,29 +98,6 @@ fn shuffle(mount: &Mount, board: &Board) -> Result<()> {
             }
         }
     }
-    Ok(())
-}
-
-/// All records of each worker, in their order, once.
-fn check(text: &str, log: usize, expected: &[u64]) -> Result<()> {
-    let mut counts = vec![0; expected.len()];
-    for (at, line) in text.lines().enumerate() {
-        let parsed = line.trim().split_once(' ');
-        let parsed = parsed.and_then(|(worker, record)| Some((worker.parse().ok()?, record.parse().ok()?)));
-        let (worker, record): (usize, u64) = parsed.with_context(|| {
-            let around: Vec<_> = text.lines().skip(at.saturating_sub(4)).take(9).collect();
-            format!("log {log}, line {at}: {line:?} in {around:#?}")
-        })?;
-        ensure!(record == counts[worker], {
-            let around: Vec<_> = text.lines().skip(at.saturating_sub(20)).take(30).map(str::trim).collect();
-            let awaited =
-                text.lines().skip(at).position(|line| line.trim() == format!("{worker:03} {:018}", counts[worker]));
-            let fate = awaited.map_or("is missing".to_owned(), |later| format!("stands {later} lines later"));
-            format!("log {log}, line {at}: {line:?}, but {} of that worker {fate}: {around:#?}", counts[worker])
-        });
-        counts[worker] += 1;
-    }
-    ensure!(counts == expected, "log {log} has {counts:?} records, not {expected:?}");
     Ok(())
 }
 
@@ -180,7 +155,7 @@ fn while_logs_move(sandbox: &Sandbox, arguments: &[&str], bricks: usize) -> Resu
     for log in 0..LOGS {
         let expected: Vec<u64> = made.iter().map(|counts| counts[log]).collect();
         for mount in mounts.iter().chain([&witness]) {
-            check(&fs::read_to_string(mount.join(board.name(log)))?, log, &expected)
+            records::check(&format!("log {log}"), &fs::read_to_string(mount.join(board.name(log)))?, &expected)
                 .with_context(|| format!("seen through {} after {moves} moves", mount.path().display()))?;
         }
     }

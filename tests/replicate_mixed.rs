@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use support::client::{Client, Mount};
 use support::cluster::Mountable;
 use support::content::Random;
+use support::records::{self, record};
 use support::replicated::{ReplicatedVolume, Shape};
 use support::sandbox::{Sandbox, is_soak, scenario};
 use support::wait;
@@ -27,8 +28,6 @@ const FILES: usize = 64;
 const PLACES: usize = 4;
 /// The directories into which renames fail while others rename out of them.
 const DIRECTORIES: usize = 16;
-/// Bytes of one appended record.
-const RECORD: usize = 24;
 /// How long a client may show what it saw of a file before: FUSE keeps attributes for a second, and below it md-cache and quick-read
 /// of the C client do. (Of a file that rgfs appends to, the C client shows the old end in 19 of 20 reads, when it reads at once.)
 const CACHES: Duration = Duration::from_secs(2);
@@ -90,9 +89,7 @@ fn append(root: &Path, worker: usize, board: &Board) -> Result<Vec<u64>> {
         let step = |step: &str| format!("{step} {} by worker {worker}", path.display());
         let mut file = File::options().append(true).open(&path).with_context(|| step("opening"))?;
         flock(&file, FlockOperation::LockExclusive).with_context(|| step("locking"))?;
-        let record = format!("{worker:03} {:018}\n", counts[number]);
-        let record = format!("{record:>RECORD$}");
-        file.write_all(record.as_bytes()).with_context(|| step("appending to"))?;
+        file.write_all(record(worker, counts[number]).as_bytes()).with_context(|| step("appending to"))?;
         file.sync_data().with_context(|| step("syncing"))?;
         counts[number] += 1;
         flock(&file, FlockOperation::Unlock).with_context(|| step("unlocking"))?;
@@ -205,23 +202,8 @@ fn go_on(board: &Board, time: Duration) -> Result<()> {
 fn check_appends(mount: &Mount, counts: &[Vec<u64>]) -> Result<()> {
     for number in 0..FILES {
         let text = fs::read_to_string(mount.join(format!("append/{number}")))?;
-        let mut next = vec![0; counts.len()];
-        ensure!(text.len() % RECORD == 0, "append/{number} is {} bytes long", text.len());
-        for record in text.as_bytes().chunks(RECORD) {
-            let record = std::str::from_utf8(record)?;
-            let (worker, count) = record.trim().split_once(' ').with_context(|| format!("record {record:?}"))?;
-            let (worker, count): (usize, u64) = (worker.parse()?, count.parse()?);
-            ensure!(next[worker] == count, "append/{number}: after {} of {worker} comes {count}", next[worker]);
-            next[worker] += 1;
-        }
-        for (worker, counts) in counts.iter().enumerate() {
-            ensure!(
-                next[worker] == counts[number],
-                "append/{number} has {} of {} records of worker {worker}",
-                next[worker],
-                counts[number]
-            );
-        }
+        let expected: Vec<u64> = counts.iter().map(|counts| counts[number]).collect();
+        records::check(&format!("append/{number}"), &text, &expected)?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@
 //! - [`tampering`]: damage done to the bricks of a distribute volume; [`picture`]: what is there afterwards, made comparable;
 //! - [`load`]: mixed work whose every acknowledged result is remembered;
 //! - [`close`]: what `close` answers;
-//! - [`content`]: bytes that follow from a seed;
+//! - [`content`]: bytes that follow from a seed; [`records`]: what several writers append to one log;
 //! - [`client`]: a mount by the C client or by rgfs; every scenario takes the client as a parameter;
 //! - [`proxy`]: a network that can be cut;
 //! - [`statedump`]: which locks a brick holds;
@@ -47,6 +47,7 @@ pub mod picture;
 pub mod positions;
 pub mod process;
 pub mod proxy;
+pub mod records;
 pub mod replicated;
 pub mod sandbox;
 pub mod statedump;
